@@ -1,0 +1,39 @@
+# One shared environment, made from nothing and only when pyproject.toml changed.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
+
+.PHONY: demo test slow browser lint bench clean help
+
+help:            ## this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/'
+
+$(STAMP): pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+	rm -f $(VENV)/.installed-*
+	touch $@
+
+demo: $(STAMP)   ## install, then decode a virtual brain and write demo/report.html
+	$(BIN)/brainalign demo --out demo
+
+test: $(STAMP)   ## all quick tests (under 10 minutes on 2 cores); real recordings: set BRAINALIGN_TEST_DATA
+	$(BIN)/python -m pytest -q -n 2 --durations=10
+
+slow: $(STAMP)   ## the long tests
+	$(BIN)/python -m pytest -q -m slow --durations=10
+
+browser: $(STAMP) ## reports in headless Chromium (skipped where there is none)
+	$(BIN)/python -m pytest -q -m browser
+
+lint: $(STAMP)   ## style and types
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## time ours against straightforward implementations, as ratios
+	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
+
+clean:           ## remove what the targets made, but not the environment
+	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache

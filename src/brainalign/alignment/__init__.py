@@ -1,0 +1,7 @@
+"""Models that learn which signal belongs to which image."""
+
+from brainalign.alignment.aligner import Aligner
+from brainalign.alignment.contrastive import ContrastiveAligner
+from brainalign.alignment.targets import Targets
+
+__all__ = ["Aligner", "ContrastiveAligner", "Targets"]

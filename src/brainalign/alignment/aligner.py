@@ -1,0 +1,27 @@
+"""What every alignment model offers, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+from numpy.typing import NDArray
+
+from brainalign.alignment.targets import Targets
+from brainalign.protocols import Split
+from brainalign.recordings import Recording
+
+
+@runtime_checkable
+class Aligner(Protocol):
+    """A model that has learnt, or can learn, which signal belongs to which image."""
+
+    def fit(self, recordings: Sequence[Recording], features: Mapping[str, Targets], split: Split) -> Any:
+        """Learn from the training stimuli of the split, choose on its validation stimuli, never see its test stimuli."""
+
+    def similarity(self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
+        """How well every signal (n_signals, n_chans, n_times) fits every image; (n_signals, n_images), larger is better."""
+
+    def save(self, path: str | Path) -> None:
+        """Write one safetensors file."""

@@ -1,0 +1,239 @@
+"""Contrastive alignment: signals and images meet in one space, trained by gradient descent on InfoNCE."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.model import ContrastiveModel, cosine
+from brainalign.alignment.targets import Targets
+from brainalign.alignment.training import Fit, Pairs, Progress, State, epoch_seed, train
+from brainalign.alignment.transforms import SignalTransform, TargetTransform
+from brainalign.errors import InputError
+from brainalign.protocols import Split
+from brainalign.recipes.load import validate_recipe
+from brainalign.recipes.recipe import Recipe
+from brainalign.recordings import Recording
+from brainalign.recordings.selection import select_signals
+from brainalign.recordings.whitening import noise_covariance, whitening_matrix
+
+SCHEMA = "brainalign.model/1"
+EMBED_ROWS = 4096
+
+
+class ContrastiveAligner:
+    """One brain encoder and one image projector, aligned with the layer the recipe names.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        With one layer and one pooling (`auto` is resolved before, by `brainalign.execution`).
+    seed : int
+        Initialisation, batch order and dropout.
+    device : str
+        'cpu' or 'cuda'.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from brainalign.alignment import Targets
+    >>> from brainalign.protocols import Split
+    >>> from brainalign.recipes import load_recipe
+    >>> from brainalign.recordings import Recording
+    >>> ids = [f"image{i:02d}" for i in range(30)]
+    >>> x = np.random.default_rng(0).normal(size=(30, 6))
+    >>> recording = Recording.from_arrays(x, ids, modality="fmri")
+    >>> split = Split("own/intra/v1", 0, tuple(ids[:20]), tuple(ids[20:25]), tuple(ids[25:]), "image-disjoint")
+    >>> recipe = load_recipe("shallow-alignment", modality="fmri", overrides=["training.epochs=2"])
+    >>> targets = Targets(x, {name: row for row, name in enumerate(ids)})
+    >>> aligner = ContrastiveAligner(recipe.with_target(layer=0, pooling="mean"))
+    >>> _ = aligner.fit([recording], {"image": targets}, split)
+    >>> aligner.similarity(x[25:, :, None], {"image": x[25:]}).shape
+    (5, 5)
+    """
+
+    def __init__(self, recipe: Recipe, *, seed: int = 0, device: str = "cpu") -> None:
+        self.recipe, self.seed = recipe, seed
+        self.device = torch.device(device)
+        self.model: ContrastiveModel | None = None
+        self.signal_transform: SignalTransform | None = None
+        self.target_transform: TargetTransform | None = None
+        self.facts: dict[str, Any] = {}
+
+    def fit(
+        self,
+        recordings: Sequence[Recording],
+        features: Mapping[str, Targets],
+        split: Split,
+        *,
+        noise: NDArray[np.float64] | None = None,
+        checkpoint: Path | None = None,
+        progress: Progress | None = None,
+    ) -> Fit:
+        """Train on the split's training stimuli and choose the epoch on its validation stimuli.
+
+        Parameters
+        ----------
+        recordings : sequence of one Recording
+        features : mapping
+            The bank named `image`.
+        split : Split
+        noise : array of shape (n_chans, n_chans), optional
+            Covariance of single-trial noise over the selected channels, for whitening; estimated from the training trials
+            where it is needed and not given.
+        checkpoint : path, optional
+            Where training is kept from time to time, and continued from.
+
+        Raises
+        ------
+        InputError
+            If there is not exactly one recording, or a stimulus has no signal or no features.
+        """
+        if len(recordings) != 1:
+            raise InputError(f"this recipe aligns one subject, {len(recordings)} given", hint="sweep --over subject")
+        recording, targets = select_signals(recordings[0], self.recipe.signals), features["image"]
+        train_x = torch.from_numpy(recording.average(split.train)).to(self.device)
+        train_y = torch.from_numpy(targets.of(split.train)).to(self.device)
+        whitener = None
+        if self.recipe.signals.whiten == "mvnn":
+            noise = noise_covariance(recording, split.train) if noise is None else noise
+            whitener = torch.from_numpy(whitening_matrix(noise)).to(self.device)
+        self.signal_transform = SignalTransform.fit(train_x, self.recipe.signals, whitener)
+        self.target_transform = TargetTransform.fit(train_y, self.recipe.target)
+        training = Pairs(self.signal_transform(train_x), self.target_transform(train_y))
+        self.facts = {
+            "n_chans": recording.n_chans,
+            "n_times": recording.n_times,
+            "target_dim": training.targets.shape[1],
+            "ch_names": list(recording.ch_names),
+            "sfreq": recording.sfreq,
+            "tmin": recording.tmin,
+            "target": {"backbone": targets.backbone, "layer": targets.layer, "pooling": targets.pooling},
+        }
+        self.model = self._build()
+        validation = Pairs(*self._transform(recording.average(split.validation), targets.of(split.validation)))
+        for pairs in (training, validation):
+            pairs.signals = self.model.encoder.prepare(pairs.signals)
+        fit = train(self.model, training, validation, self.recipe, seed=self.seed, checkpoint=checkpoint, progress=progress)
+        self.model.eval()
+        return fit
+
+    def similarity(self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+        """Cosine in the shared space.
+
+        Parameters
+        ----------
+        signals : array of shape (n_signals, n_chans, n_times)
+            Channels and samples already selected, as `select_signals` gives them.
+        images : mapping
+            `image`: features of the gallery, (n_images, dim).
+
+        Returns
+        -------
+        array of shape (n_signals, n_images), float32
+        """
+        brain, image = self._embed(signals), self._embed_images(images["image"])
+        found: NDArray[np.float32] = cosine(brain, image).cpu().numpy()
+        return found
+
+    def embed_brain(self, signals: NDArray[Any]) -> NDArray[np.float32]:
+        """Signals (n, n_chans, n_times) in the shared space, unit norm, (n, dim)."""
+        found: NDArray[np.float32] = torch.nn.functional.normalize(self._embed(signals), dim=1).cpu().numpy()
+        return found
+
+    def embed_image(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """Image features (n, dim) in the shared space, unit norm, (n, shared)."""
+        found: NDArray[np.float32] = torch.nn.functional.normalize(self._embed_images(features), dim=1).cpu().numpy()
+        return found
+
+    def load_state(self, state: State) -> None:
+        """Put other weights of this very model in place (a stored epoch)."""
+        self._fitted().load_state_dict(state)
+
+    def save(self, path: str | Path) -> None:
+        """Write weights, transforms and the recipe as one safetensors file."""
+        model = self._fitted()
+        assert self.signal_transform is not None and self.target_transform is not None
+        tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
+        tensors |= {f"signal.{k}": v for k, v in self.signal_transform.tensors().items()}
+        tensors |= {f"target.{k}": v for k, v in self.target_transform.tensors().items()}
+        facts = {"schema": SCHEMA, "recipe": self.recipe.model_dump(mode="json"), "seed": self.seed, "shape": self.facts}
+        save_tensors(path, tensors, facts)
+
+    @classmethod
+    def load(cls, path: str | Path, *, device: str = "cpu") -> ContrastiveAligner:
+        """Read a saved aligner.
+
+        Raises
+        ------
+        InputError
+            If the file is missing or damaged, or its tensors do not fit its recipe.
+        """
+        tensors, facts = load_tensors(path)
+        if facts.get("schema") != SCHEMA:
+            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
+        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
+        aligner.facts = facts["shape"]
+        parts: dict[str, State] = {"model": {}, "signal": {}, "target": {}}
+        for name, value in tensors.items():
+            kind, _, rest = name.partition(".")
+            parts.setdefault(kind, {})[rest] = value
+        try:
+            aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
+            aligner.target_transform = TargetTransform.from_tensors(parts["target"])
+            aligner.model = aligner._build()
+            aligner.model.load_state_dict(parts["model"])
+        except (KeyError, RuntimeError) as error:
+            raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
+        aligner.model.eval()
+        return aligner
+
+    def _build(self) -> ContrastiveModel:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(epoch_seed(self.seed, 0))
+            shape = self.facts
+            model = ContrastiveModel(
+                self.recipe, n_chans=shape["n_chans"], n_times=shape["n_times"], target_dim=shape["target_dim"]
+            )
+        return model.to(self.device)
+
+    def _fitted(self) -> ContrastiveModel:
+        if self.model is None:
+            raise InputError("the aligner has not been fitted", hint="call fit, or load a saved one")
+        return self.model
+
+    def _transform(self, signals: NDArray[Any], features: NDArray[Any]) -> tuple[Tensor, Tensor]:
+        assert self.signal_transform is not None and self.target_transform is not None
+        x = torch.from_numpy(np.asarray(signals, dtype=np.float32)).to(self.device)
+        y = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(self.device)
+        return self.signal_transform(x), self.target_transform(y)
+
+    @torch.no_grad()
+    def _embed(self, signals: NDArray[Any]) -> Tensor:
+        model = self._fitted()
+        assert self.signal_transform is not None
+        expected = (self.facts["n_chans"], self.facts["n_times"])
+        if signals.ndim != 3 or signals.shape[1:] != expected:
+            raise InputError(f"signals have shape {signals.shape}, expected (n, {expected[0]}, {expected[1]})")
+        parts = []
+        for start in range(0, len(signals), EMBED_ROWS):
+            block = torch.from_numpy(np.asarray(signals[start : start + EMBED_ROWS], dtype=np.float32)).to(self.device)
+            parts.append(model.embed_brain(model.encoder.prepare(self.signal_transform(block))))
+        return torch.cat(parts)
+
+    @torch.no_grad()
+    def _embed_images(self, features: NDArray[Any]) -> Tensor:
+        model = self._fitted()
+        assert self.target_transform is not None
+        expected = self.target_transform.mean.shape[0]
+        if features.ndim != 2 or features.shape[1] != expected:
+            raise InputError(f"image features have shape {features.shape}, expected (n, {expected})")
+        return model.embed_image(self.target_transform(torch.from_numpy(np.asarray(features, np.float32)).to(self.device)))
+

@@ -1,0 +1,161 @@
+"""What is fitted on training data before anything is aligned: signal scaling, and principal components of wide targets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from brainalign.errors import InputError
+from brainalign.recipes.recipe import SignalSettings, TargetSettings
+
+EPS = 1e-6
+EXACT_LIMIT = 4096  # sides up to which principal components come from an exact eigendecomposition
+
+
+@dataclass(frozen=True)
+class SignalTransform:
+    """Variance stabilisation, noise whitening, then a z-score with training statistics.
+
+    Attributes
+    ----------
+    mean, scale : Tensor of shape (n_chans, n_times or 1)
+    whitener : Tensor of shape (n_chans, n_chans) or (0, 0)
+        Multiplied from the left; empty where noise is not whitened.
+    """
+
+    sqrt: bool
+    whitener: Tensor
+    mean: Tensor
+    scale: Tensor
+
+    @classmethod
+    def fit(cls, signals: Tensor, settings: SignalSettings, whitener: Tensor | None = None) -> SignalTransform:
+        """Fit on training signals (n, n_chans, n_times).
+
+        Raises
+        ------
+        InputError
+            If `sqrt` is asked for and a value is negative.
+        """
+        if settings.transform == "sqrt" and bool((signals < 0).any()):
+            raise InputError("transform=sqrt needs counts, but a signal is negative", where="signals.transform", hint="use none")
+        white = torch.empty(0, 0) if whitener is None else whitener.to(torch.float32)
+        bare = cls(settings.transform == "sqrt", white, torch.zeros(1, 1), torch.ones(1, 1))
+        values = bare(signals).double()
+        if settings.scale == "none":
+            return bare
+        axes = (0,) if settings.scale == "feature" else (0, 2)
+        mean = values.mean(dim=axes, keepdim=True)[0]
+        scale = (values - mean).square().mean(dim=axes, keepdim=True)[0].sqrt().clamp_min(EPS)
+        return cls(bare.sqrt, white, mean.float(), scale.float())
+
+    def __call__(self, signals: Tensor) -> Tensor:
+        """Transform (n, n_chans, n_times), float32."""
+        values = signals.float()
+        if self.sqrt:
+            values = values.clamp_min(0).sqrt()
+        if self.whitener.numel():
+            values = torch.einsum("dc,nct->ndt", self.whitener.to(values), values)
+        return (values - self.mean.to(values)) / self.scale.to(values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {"sqrt": torch.tensor(self.sqrt), "whitener": self.whitener, "mean": self.mean, "scale": self.scale}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SignalTransform:
+        """Inverse of `tensors`."""
+        return cls(bool(tensors["sqrt"]), tensors["whitener"], tensors["mean"], tensors["scale"])
+
+
+@dataclass(frozen=True)
+class TargetTransform:
+    """Standardise features with training statistics, then project on their principal components.
+
+    The result has unit mean square over the training images, so that one learning rate serves all layers.
+
+    Attributes
+    ----------
+    mean, scale : Tensor of shape (dim,)
+    components : Tensor of shape (dim, k) or (0, 0)
+        Orthonormal columns, the largest variance first; empty where all features are kept.
+    gain : float
+    """
+
+    mean: Tensor
+    scale: Tensor
+    components: Tensor
+    gain: Tensor
+
+    @classmethod
+    def fit(cls, features: Tensor, settings: TargetSettings) -> TargetTransform:
+        """Fit on training features (n, dim) in float64.
+
+        Components are exact where one side is at most 4,096, else from a seeded randomised decomposition (Halko,
+        Martinsson & Tropp 2011).
+        """
+        values = features.double()
+        if not bool(torch.isfinite(values).all()):
+            raise InputError("target features hold NaN or infinity", hint="compute the features again")
+        mean = values.mean(dim=0) if settings.standardize or settings.components else torch.zeros(values.shape[1]).double()
+        values = values - mean
+        scale = torch.ones_like(mean)
+        if settings.standardize:
+            deviation = values.square().mean(dim=0).sqrt()
+            # A feature that never changes carries nothing; dividing by its deviation would amplify rounding.
+            scale = torch.where(deviation > EPS * deviation.max().clamp_min(EPS), deviation, torch.inf)
+            values = values / scale
+        wanted = settings.components
+        components = torch.empty(0, 0)
+        if wanted is not None and wanted < min(values.shape):
+            components = principal_components(values, wanted)
+            values = values @ components
+        gain = 1 / values.square().mean().sqrt().clamp_min(EPS)
+        return cls(mean.float(), scale.float(), components.float(), gain.float())
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Transform (n, dim) to (n, k), float32."""
+        values = (features.float() - self.mean.to(features.device)) / self.scale.to(features.device)
+        if self.components.numel():
+            values = values @ self.components.to(values)
+        return values * self.gain.to(values)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {"mean": self.mean, "scale": self.scale, "components": self.components, "gain": self.gain}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TargetTransform:
+        """Inverse of `tensors`."""
+        return cls(tensors["mean"], tensors["scale"], tensors["components"], tensors["gain"])
+
+
+def principal_components(values: Tensor, k: int) -> Tensor:
+    """Leading right singular vectors of a centred matrix.
+
+    Parameters
+    ----------
+    values : Tensor of shape (n, dim), float64, centred
+    k : int
+        At most min(n, dim).
+
+    Returns
+    -------
+    Tensor of shape (dim, k)
+        Orthonormal columns; the sign makes each column's largest entry positive, so that machines agree.
+    """
+    n, dim = values.shape
+    if min(n, dim) > EXACT_LIMIT:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            components = torch.svd_lowrank(values.cpu(), q=min(k + 16, n, dim), niter=4)[2][:, :k].to(values.device)
+    elif dim <= n:
+        components = torch.linalg.eigh(values.T @ values).eigenvectors.flip(1)[:, :k]
+    else:
+        variances, left = torch.linalg.eigh(values @ values.T)
+        components = values.T @ left.flip(1)[:, :k] / variances.flip(0)[:k].clamp_min(EPS**2).sqrt()
+    largest = components.gather(0, components.abs().argmax(dim=0, keepdim=True))
+    return components * torch.where(largest < 0, -1.0, 1.0).to(components)

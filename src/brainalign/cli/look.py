@@ -1,0 +1,59 @@
+"""Commands that look at finished runs: runs, compare, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from brainalign.cli import common as c
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: brainalign runs results/")(runs)
+    app.command(epilog="Example: brainalign compare run-a run-b")(compare)
+    app.command(epilog="Example: brainalign report run --out report.html")(report)
+
+
+def runs(folder: Annotated[Path, typer.Argument(help="Folder that holds runs, at any depth.")], json: c.Json = False) -> None:
+    """List finished runs below a folder."""
+    from brainalign.execution.runs import list_runs
+
+    rows = list_runs(folder)
+    c.emit(rows) if json else c.table(f"runs below {folder}", rows)
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    second: Annotated[Path, typer.Argument(help="Folder of another one with the same test images.")],
+    json: c.Json = False,
+) -> None:
+    """Compare two runs on the same test images: paired difference, interval and p."""
+    from brainalign.execution.runs import compare_runs
+
+    found = compare_runs(first, second)
+    if json:
+        c.emit(found)
+        return
+    for metric in ("top1", "top5"):
+        d = found[metric]
+        low, high = d["ci95"]
+        print(
+            f"{metric}: {c.percent(d['a'])} against {c.percent(d['b'])}, difference {100 * d['difference']:+.1f} points "
+            f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}), p = {d['p']:.2g}"
+        )
+    print(f"smallest difference that {found['n_queries']} images can show: {100 * found['smallest_detectable']:.1f} points")
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a finished run or sweep.")],
+    out: Annotated[Path | None, typer.Option(help="File to write; report.html in the folder by default.")] = None,
+    root: c.Root = None,
+    cache: c.Cache = None,
+) -> None:
+    """Write the self-contained HTML report of a run or sweep again."""
+    from brainalign.execution.runs import rebuild_report
+
+    print(f"report: {rebuild_report(folder, out=out, root=root, cache=cache)}")

@@ -1,0 +1,171 @@
+"""Commands that train: train, sweep, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from brainalign.cli import common as c
+
+if TYPE_CHECKING:
+    from brainalign.evaluation.result import Result
+
+RecipeName = Annotated[str, typer.Argument(help="Recipe (see `brainalign recipes`), or a YAML file.")]
+Out = Annotated[Path, typer.Option(help="Folder of the run; made if it is missing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    app.command(epilog="Example: brainalign demo --out demo")(demo)
+    app.command(
+        epilog="Example: brainalign train shallow-alignment --dataset macaque-v4 --root V4 --subject 201025 --out run"
+    )(train)
+    app.command(
+        epilog="Example: brainalign sweep shallow-alignment --over layer --over split=0,1,2 --set target.pooling=mean "
+        "--dataset macaque-v4 --root V4 --subject 201025 --out sweep"
+    )(sweep)
+
+
+def train(
+    recipe: RecipeName,
+    dataset: c.Dataset,
+    out: Out,
+    root: c.Root = None,
+    subject: c.Subject = None,
+    protocol: c.ProtocolName = "",
+    split: c.Split = 0,
+    seed: c.Seed = 0,
+    settings: c.Settings = None,
+    data_option: c.DatasetOption = None,
+    allow_leak: c.AllowLeak = None,
+    device: c.Device = "auto",
+    cache: c.Cache = None,
+    json: c.Json = False,
+    quiet: c.Quiet = False,
+) -> None:
+    """Train a recipe on one subject: choose on validation, open the test set once, write a report."""
+    from brainalign.execution.train import train as run
+
+    result = run(
+        recipe,
+        dataset=dataset,
+        out=out,
+        root=root,
+        subject=subject,
+        protocol=protocol,
+        split=split,
+        seed=seed,
+        settings=settings or (),
+        device=device,
+        cache=cache,
+        reporter=c.reporter(quiet),
+        allow_leaks=allow_leak or (),
+        options=c.parse_options(data_option),
+    )
+    if json:
+        c.emit(result.model_dump(mode="json"))
+    else:
+        print(headline(result))
+        print(f"report: {out / 'report.html'}")
+
+
+def sweep(
+    recipe: RecipeName,
+    over: Annotated[list[str], typer.Option(help="Axis, or axis=v1,v2; may be repeated.")],
+    dataset: c.Dataset,
+    out: Out,
+    root: c.Root = None,
+    subject: c.Subject = None,
+    protocol: c.ProtocolName = "",
+    split: c.Split = 0,
+    seed: c.Seed = 0,
+    settings: c.Settings = None,
+    data_option: c.DatasetOption = None,
+    allow_leak: c.AllowLeak = None,
+    device: c.Device = "auto",
+    cache: c.Cache = None,
+    json: c.Json = False,
+    quiet: c.Quiet = False,
+) -> None:
+    """Train along axes (layer, pooling, backbone, encoder, subject, split, seed, or a recipe key); choose on validation."""
+    from brainalign.execution.sweep import sweep as run
+
+    summary = run(
+        recipe,
+        over=over,
+        dataset=dataset,
+        out=out,
+        root=root,
+        subject=subject,
+        protocol=protocol,
+        split=split,
+        seed=seed,
+        settings=settings or (),
+        device=device,
+        cache=cache,
+        reporter=c.reporter(quiet),
+        allow_leaks=allow_leak or (),
+        options=c.parse_options(data_option),
+    )
+    if json:
+        c.emit(summary)
+        return
+    rows = [
+        {
+            "subject": found["subject"],
+            "split": found["split"],
+            "seed": found["seed"],
+            "chosen on validation": ", ".join(f"{k} {v}" for k, v in found["chosen"].items()) or "-",
+            "test top-1": c.percent(found["test_top1"]),
+            "95 % interval": " to ".join(c.percent(v) for v in found["test_top1_ci95"]),
+            "test top-5": c.percent(found["test_top5"]),
+        }
+        for found in summary["conditions"]
+    ]
+    c.table("VIRTUAL data" if summary["virtual"] else summary["dataset"], rows)
+    for found in summary["comparisons"]:
+        print(f"chosen layer against {found['b']}: {100 * found['difference']:+.1f} points, p = {found['p']:.2g}")
+    print(f"report: {out / 'report.html'}")
+
+
+def demo(
+    out: Out = Path("demo"),
+    device: c.Device = "auto",
+    cache: c.Cache = None,
+    json: c.Json = False,
+    quiet: c.Quiet = False,
+) -> None:
+    """The main job on the embedded virtual data: a virtual brain, one subject, 200-way; ends with a report."""
+    from brainalign.execution.train import train as run
+
+    result = run(
+        "shallow-alignment",
+        dataset="virtual-eeg:small",
+        out=out,
+        subject="1",
+        device=device,
+        cache=cache,
+        reporter=c.reporter(quiet),
+    )
+    if json:
+        c.emit(result.model_dump(mode="json"))
+    else:
+        print(headline(result))
+        print(f"report: {out / 'report.html'}")
+
+
+def headline(result: Result) -> str:
+    """Two lines a person reads first."""
+    test = result.metrics.test
+    low, high = test.top1_ci95
+    virtual = "VIRTUAL data: " if result.virtual else ""
+    target = result.target
+    return (
+        f"{virtual}{test.n_way}-way top-1 {c.percent(test.top1)} (95 % interval {c.percent(low)} to {c.percent(high)}, "
+        f"chance {c.percent(test.chance_top1)}), top-5 {c.percent(test.top5)}, {test.repetitions} repetitions\n"
+        f"{result.dataset} subject {result.subject}, split {result.split}: {result.encoder} to {target.backbone} layer "
+        f"{', '.join(map(str, target.layers))} ({target.pooling}), {result.selection.layer_chosen_on}; "
+        f"shuffled control {c.percent(result.shuffled.top1)}; test set opened {result.test_reads} time(s)"
+    )

@@ -1,0 +1,137 @@
+"""What every data set offers: facts about itself, and per subject the images shown and the signals measured."""
+
+from __future__ import annotations
+
+import abc
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from brainalign.errors import InputError
+from brainalign.recordings import Recording
+from brainalign.stimuli import StimulusSet
+
+if TYPE_CHECKING:
+    from brainalign.datasets.fetch import RemoteFile
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Facts about a data set, shown by `brainalign datasets NAME` and in every report.
+
+    Attributes
+    ----------
+    subjects : tuple of str
+        Subjects (or sessions, where sessions show different images).
+    protocol : str
+        The protocol used when none is asked for.
+    virtual : bool
+        Whether the signals were computed and not measured.
+    """
+
+    name: str
+    title: str
+    modality: str
+    subjects: tuple[str, ...]
+    protocol: str
+    licence: str
+    citation: str
+    url: str = ""
+    size: str = ""
+    layout: str = ""
+    virtual: bool = False
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of `datasets check`: what is wrong (or well), where, and what to do."""
+
+    ok: bool
+    where: str
+    text: str
+
+
+class Dataset(abc.ABC):
+    """A data set opened at a place.
+
+    Parameters
+    ----------
+    root : path-like, optional
+        Folder that holds the files; None for embedded data.
+    preset : str, optional
+        A named size or variant (`virtual-eeg:full`).
+    """
+
+    info: ClassVar[DatasetInfo]
+    presets: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, root: str | Path | None = None, *, preset: str | None = None) -> None:
+        if preset is not None and preset not in self.presets:
+            offered = ", ".join(self.presets) or "none"
+            raise InputError(f"dataset '{self.info.name}' has no preset '{preset}'", hint=f"presets: {offered}")
+        self.root = Path(root) if root is not None else None
+        self.preset = preset
+
+    @property
+    def name(self) -> str:
+        """Registry name, with the preset if there is one."""
+        return f"{self.info.name}:{self.preset}" if self.preset else self.info.name
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Subjects that can be opened here."""
+        return self.info.subjects
+
+    def require_root(self) -> Path:
+        """The data folder.
+
+        Raises
+        ------
+        InputError
+            If no folder was given, or it does not exist.
+        """
+        if self.root is None:
+            raise InputError(f"dataset '{self.info.name}' needs a folder", hint="give it with --root DIR")
+        if not self.root.is_dir():
+            raise InputError("is not a folder", where=self.root, hint="check --root")
+        return self.root
+
+    def require_subject(self, subject: str) -> str:
+        """`subject` if it is one of this data set's, else an error that lists them."""
+        if subject not in self.subjects:
+            known = ", ".join(self.subjects)
+            raise InputError(f"dataset '{self.name}' has no subject '{subject}'", where=self.root, hint=f"there are: {known}")
+        return subject
+
+    @abc.abstractmethod
+    def stimuli(self, subject: str) -> StimulusSet:
+        """The images shown to a subject."""
+
+    @abc.abstractmethod
+    def recording(self, subject: str) -> Recording:
+        """The signals of a subject, opened lazily where they are large."""
+
+    @abc.abstractmethod
+    def check(self) -> list[Finding]:
+        """Look at the files and say what is there, what is missing and how to get it."""
+
+    @classmethod
+    def remote_files(cls, subjects: tuple[str, ...]) -> list[RemoteFile]:
+        """Public files of the subjects (of all, where none is named).
+
+        Raises
+        ------
+        InputError
+            If this data set cannot be fetched.
+        """
+        name = cls.info.name
+        hint = "it is made here, nothing needs fetching" if cls.info.virtual else f"see {cls.info.url or 'its documentation'}"
+        raise InputError(f"dataset '{name}' cannot be fetched", hint=hint)
+
+    def facts(self) -> dict[str, Any]:
+        """What identifies this data set in a run's hash: its name and any option that changes the data."""
+        return {"name": self.name}
+
+    def truth(self, subject: str) -> dict[str, Any] | None:
+        """What was planted (virtual data only)."""
+        return None

@@ -1,0 +1,65 @@
+"""What `brainalign datasets` does: overview, description, check, fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from brainalign.datasets.base import Dataset
+from brainalign.datasets.registry import DATASETS, dataset_class, open_dataset
+
+
+def overview() -> list[dict[str, str]]:
+    """One row a data set: name, kind of signal, whether virtual, subjects, size, title."""
+    rows = []
+    for name in DATASETS:
+        info = dataset_class(name).info
+        rows.append(
+            {
+                "name": name,
+                "signal": f"{info.modality}{' (VIRTUAL)' if info.virtual else ''}",
+                "subjects": str(len(info.subjects)),
+                "size": info.size,
+                "title": info.title,
+            }
+        )
+    return rows
+
+
+def describe(name: str, root: str | Path | None = None) -> dict[str, Any]:
+    """All facts about one data set, its presets, and the subjects found at `root`."""
+    opened = open_dataset(name, root)
+    facts: dict[str, Any] = asdict(opened.info)
+    facts["presets"] = list(type(opened).presets)
+    facts["subjects"] = list(opened.subjects)
+    return facts
+
+
+def check(name: str, root: str | Path | None = None) -> list[dict[str, Any]]:
+    """What is there, what is missing or damaged, and what to do; one row a finding."""
+    return [asdict(found) for found in open_dataset(name, root).check()]
+
+
+def fetch(
+    name: str,
+    root: str | Path,
+    subjects: Sequence[str] = (),
+    *,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Download chosen subjects of a public data set, resumable, checked by sha256.
+
+    Raises
+    ------
+    InputError
+        If the data set cannot be fetched, a subject is unknown, or a download fails.
+    """
+    from brainalign.datasets.fetch import fetch_files
+
+    found: type[Dataset] = dataset_class(name)
+    files = found.remote_files(tuple(subjects))
+    report = fetch_files(files, root, progress=progress)
+    return {"fetched": len(report.fetched), "present": len(report.present), "unverified": len(report.recorded)}
+

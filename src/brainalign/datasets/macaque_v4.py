@@ -1,0 +1,197 @@
+"""Spike counts of macaque V4 neurons to natural photos (Cowley, Stan, Pillow & Smith 2023/2026)."""
+
+from __future__ import annotations
+
+import functools
+import json
+import zipfile
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainalign.datasets.base import Dataset, DatasetInfo, Finding
+from brainalign.errors import InputError
+from brainalign.files import sha256_file
+from brainalign.recordings import Recording
+from brainalign.stimuli import StimulusSet
+from brainalign.stimuli.images import open_archive
+
+if TYPE_CHECKING:
+    from brainalign.datasets.fetch import RemoteFile
+
+COMMIT = "f4552ad9d34a466ebc66658f72a08a8e5038f1cf"
+SOURCE = f"https://raw.githubusercontent.com/cowleygroup/V4_compact_models/{COMMIT}/data_V4_responses"
+
+# Presentations a photo in each session, from the authors' table beside the data (mean where it differs between photos).
+REPEATS = {
+    "190923": 14, "190925": 14, "190927": 11, "190928": 13, "190929": 15, "201025": 12,
+    "210224": 9, "210225": 6, "210305": 22, "210322": 4, "210325": 8, "210621": 16,
+}  # fmt: skip
+
+
+@functools.cache
+def public_files() -> dict[str, dict[str, Any]]:
+    """sha256 and bytes of every file of the public commit that we know of, by path."""
+    text = resources.files("brainalign.datasets").joinpath("macaque_v4.json").read_text(encoding="utf-8")
+    found: dict[str, dict[str, Any]] = json.loads(text)
+    return found
+
+
+class MacaqueV4(Dataset):
+    """Recordings of V4 with Utah arrays while a monkey fixated natural photos.
+
+    Every session shows its own photos, so a session takes the part of a subject. Signals are spike counts in one 100 ms
+    bin. Where the raw trials of a session lie beside the means, single trials are read; else the published means, which
+    say how many presentations they hold.
+    """
+
+    info = DatasetInfo(
+        name="macaque-v4",
+        title="Macaque V4, spike counts to natural photos",
+        modality="spikes",
+        subjects=tuple(REPEATS),
+        protocol="macaque-v4/within-session/v1",
+        licence="GPL-3.0 (data repository); the photos belong to third parties",
+        citation="Cowley, Stan, Pillow & Smith, Compact deep neural network models of the visual cortex, "
+        "bioRxiv 2023.11.22.568315",
+        url="https://github.com/cowleygroup/V4_compact_models",
+        size="3 to 5 MB a session",
+        layout="images/images_S.zip, responses_repeat_averaged/responses_S.npy, responses_raw/responses_S.npy (optional)",
+    )
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Sessions whose photos and responses lie in the folder (all known ones before a folder is given)."""
+        if self.root is None:
+            return self.info.subjects
+        folder = self.require_root() / "images"
+        found = sorted(p.stem.removeprefix("images_") for p in folder.glob("images_*.zip"))
+        return tuple(s for s in found if self._averaged(s).is_file() or self._raw(s).is_file())
+
+    def _averaged(self, session: str) -> Path:
+        return self.require_root() / "responses_repeat_averaged" / f"responses_{session}.npy"
+
+    def _raw(self, session: str) -> Path:
+        return self.require_root() / "responses_raw" / f"responses_{session}.npy"
+
+    def _open_session(self, session: str) -> str:
+        self.require_root()
+        if session not in self.subjects:
+            for path in (f"images/images_{session}.zip", f"responses_repeat_averaged/responses_{session}.npy"):
+                if session in REPEATS and not (self.require_root() / path).is_file():
+                    hint = f"brainalign datasets fetch macaque-v4 --subject {session} --root {self.root}"
+                    raise InputError("no such file", where=self.require_root() / path, hint=hint)
+            self.require_subject(session)
+        return session
+
+    def stimuli(self, subject: str) -> StimulusSet:
+        """Photos of a session, `macaque-v4/SESSION/image0001` in the order of the response columns."""
+        archive = self.require_root() / "images" / f"images_{self._open_session(subject)}.zip"
+        members = sorted(n for n in open_archive(archive).namelist() if n.lower().endswith(".jpg"))
+        if not members:
+            raise InputError("holds no .jpg", where=archive, hint="download it again")
+        ids = [f"macaque-v4/{subject}/{Path(m).stem}" for m in members]
+        return StimulusSet(pd.DataFrame({"stimulus_id": ids, "path": [f"{archive}!{m}" for m in members]}))
+
+    def recording(self, subject: str) -> Recording:
+        """Spike counts of a session, channels are neurons.
+
+        Raises
+        ------
+        InputError
+            If a file is missing or damaged, or neurons and photos do not match.
+        """
+        ids = self.stimuli(subject).ids
+        raw = self._raw(subject)
+        counts, source = (_load(raw, 3), raw) if raw.is_file() else (_load(self._averaged(subject), 2), self._averaged(subject))
+        if counts.shape[1] != len(ids):
+            raise InputError(f"has {counts.shape[1]} photos, the archive {len(ids)}", where=source, hint="download both again")
+        names = [f"neuron{i + 1:03d}" for i in range(counts.shape[0])]
+        if counts.ndim == 2:
+            signals, shown = counts.T[:, :, None], list(ids)
+            n_averaged = [REPEATS.get(subject, 1)] * len(ids)
+        else:
+            signals, shown = _single_trials(counts, ids, source)
+            n_averaged = [1] * len(shown)
+        try:
+            return Recording.from_arrays(
+                signals.astype(np.float32),
+                shown,
+                modality="spikes",
+                subject=subject,
+                ch_names=names,
+                unit="spikes / 100 ms",
+                n_averaged=n_averaged,
+            )
+        except InputError as error:
+            raise InputError(error.problem, where=source, hint=error.hint) from error
+
+    @classmethod
+    def remote_files(cls, subjects: tuple[str, ...]) -> list[RemoteFile]:
+        """Photos and responses of the sessions (of all known ones, where none is named), at the public commit."""
+        from brainalign.datasets.fetch import RemoteFile
+
+        for subject in subjects:
+            cls().require_subject(subject)
+        wanted = subjects or cls.info.subjects
+        return [
+            RemoteFile(url=f"{SOURCE}/{path}", path=path, sha256=facts["sha256"], size=facts["bytes"])
+            for path, facts in public_files().items()
+            if path.rsplit("_", 1)[1].split(".")[0] in wanted
+        ]
+
+    def check(self) -> list[Finding]:
+        """Every known session: there or not, whole or damaged, sha256 against the public commit."""
+        root = self.require_root()
+        findings = []
+        for path, facts in public_files().items():
+            file = root / path
+            if not file.is_file():
+                session = path.rsplit("_", 1)[1].split(".")[0]
+                hint = f"brainalign datasets fetch macaque-v4 --subject {session} --root {root}"
+                findings.append(Finding(True, path, f"not here (optional); {hint}"))
+            elif file.stat().st_size != facts["bytes"]:
+                findings.append(Finding(False, path, f"{file.stat().st_size} bytes, expected {facts['bytes']}; fetch it again"))
+            elif sha256_file(file) != facts["sha256"]:
+                findings.append(Finding(False, path, "differs from the public commit (sha256); fetch it again"))
+            else:
+                findings.append(Finding(True, path, "whole, as published"))
+        for subject in self.subjects:
+            try:
+                recording = self.recording(subject)
+                shape = f"{recording.n_chans} neurons, {len(recording.index)} photos, {len(recording)} rows"
+                findings.append(Finding(True, f"session {subject}", shape))
+            except InputError as error:
+                findings.append(Finding(False, f"session {subject}", str(error)))
+        if not self.subjects:
+            findings.append(Finding(False, str(root), f"no whole session; layout: {self.info.layout}"))
+        return findings
+
+
+def _load(path: Path, ndim: int) -> NDArray[np.float64]:
+    """Read (neurons, images[, repeats]) without unpickling."""
+    try:
+        counts: NDArray[np.float64] = np.load(path, allow_pickle=False)
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror or error})", where=path, hint="check the path") from error
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"is not a whole .npy file of numbers ({error})", where=path, hint="download it again") from error
+    if counts.ndim != ndim or counts.dtype.kind != "f" or 0 in counts.shape:
+        axes = "(neurons, images)" if ndim == 2 else "(neurons, images, repeats)"
+        raise InputError(f"has shape {counts.shape} of {counts.dtype}, expected {axes} of float64", where=path)
+    return counts
+
+
+def _single_trials(
+    counts: NDArray[np.float64], ids: tuple[str, ...], source: Path
+) -> tuple[NDArray[np.float64], list[str]]:
+    """Unstack (neurons, images, repeats) with NaN for repeats that were not shown."""
+    shown = ~np.isnan(counts).all(axis=0)
+    if not shown.any(axis=1).all():
+        raise InputError(f"photo {int((~shown.any(axis=1)).argmax()) + 1} has no trial", where=source)
+    image, repeat = np.nonzero(shown)
+    return counts[:, image, repeat].T[:, :, None], [ids[i] for i in image]

@@ -1,0 +1,61 @@
+"""From a name on the command line to a data set."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+from brainalign.datasets.base import Dataset
+from brainalign.errors import InputError, unknown_name
+
+# name -> "module:class"; a new data set is one file and one line here.
+DATASETS: dict[str, str] = {
+    "macaque-v4": "brainalign.datasets.macaque_v4:MacaqueV4",
+    "things-eeg2": "brainalign.datasets.things_eeg2:ThingsEEG2",
+    "virtual-eeg": "brainalign.datasets.virtual.virtual_eeg:VirtualEEG",
+}
+
+
+def dataset_class(name: str) -> type[Dataset]:
+    """The class behind a registry name.
+
+    Raises
+    ------
+    InputError
+        If there is no such data set; names the nearest one.
+    """
+    if name not in DATASETS:
+        raise unknown_name("dataset", name, DATASETS)
+    module, _, attribute = DATASETS[name].partition(":")
+    found: type[Dataset] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+    """Open a data set by name (`virtual-eeg`, `virtual-eeg:full`), or a folder of own recordings by its path.
+
+    Parameters
+    ----------
+    name : str
+        A registry name with an optional `:preset`, or an existing folder.
+    root : path-like, optional
+        Where the files of a named data set lie.
+    **options
+        Passed to the data set (only `virtual-*` take any).
+
+    Raises
+    ------
+    InputError
+        If the name is neither known nor a folder.
+    """
+    base, _, preset = name.partition(":")
+    if base in DATASETS:
+        return dataset_class(base)(root, preset=preset or None, **options)
+    if Path(name).is_dir() or "/" in name:
+        from brainalign.datasets.folder import FolderDataset
+
+        if options:
+            raise InputError(f"a folder of own recordings takes no option '{sorted(options)[0]}'", where=name)
+        return FolderDataset(name)
+    raise unknown_name("dataset", base, DATASETS)

@@ -1,0 +1,118 @@
+"""The axes of a sweep: what varies from run to run."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from brainalign.errors import InputError, unknown_name
+from brainalign.execution.run import Job
+from brainalign.execution.session import Session
+from brainalign.recipes import Recipe, recipe_keys, validate_recipe
+
+# Axes that name a condition a score is reported for; every other axis is a choice made on validation.
+CONDITIONS = ("subject", "split", "seed")
+SHORT = {"layer": "target.layer", "pooling": "target.pooling", "backbone": "target.backbone", "encoder": "encoder.name"}
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis and its values in order."""
+
+    name: str
+    values: tuple[Any, ...]
+
+    @property
+    def key(self) -> str:
+        """The recipe key behind it (conditions have none)."""
+        return SHORT.get(self.name, self.name)
+
+
+def parse_axis(text: str, session: Session, recipe: Recipe, subject: str) -> Axis:
+    """Read `name` or `name=v1,v2,a-b`.
+
+    Without values, `layer` takes the recipe's candidate layers from first to last, `pooling` its candidate poolings,
+    `subject` all subjects of the data set.
+
+    Raises
+    ------
+    InputError
+        If the axis is unknown, has no values of its own, or a value cannot be read.
+    """
+    name, mark, listed = text.partition("=")
+    name = name.strip()
+    keys = [k for k in recipe_keys() if k not in ("name", "profile", "summary", "source", "family")]
+    if name not in (*CONDITIONS, *SHORT, *keys):
+        raise unknown_name("sweep axis", name, [*CONDITIONS, *SHORT, *keys], where="--over")
+    values = tuple(_values(listed)) if mark else _default_values(name, session, recipe, subject)
+    if not values:
+        raise InputError(f"axis '{name}' has no values", where="--over", hint=f"for example --over {name}=a,b")
+    if name in ("split", "seed") and not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
+        raise InputError(f"axis '{name}' takes whole numbers, got {listed!r}", where="--over", hint=f"--over {name}=0,1,2")
+    if name == "subject":
+        values = tuple(session.dataset.require_subject(str(v)) for v in values)
+    if len(set(map(str, values))) < len(values):
+        raise InputError(f"axis '{name}' names a value twice", where="--over")
+    return Axis(name, values)
+
+
+def _values(listed: str) -> Iterator[Any]:
+    for word in filter(None, (w.strip() for w in listed.split(","))):
+        if span := re.fullmatch(r"(\d+)-(\d+)", word):
+            yield from range(int(span[1]), int(span[2]) + 1)
+        else:
+            yield yaml.safe_load(word)
+
+
+def _default_values(name: str, session: Session, recipe: Recipe, subject: str) -> tuple[Any, ...]:
+    if name == "subject":
+        return session.dataset.subjects
+    if name == "pooling":
+        return tuple(recipe.target.poolings)
+    if name == "layer":
+        target = recipe.target.model_copy(update={"layer": "auto"})
+        # The pooled features differ by pooling, the layers do not.
+        layers = dict.fromkeys(layer for layer, _ in session.targets(subject, target))
+        return tuple(int(n) if n.isdigit() else n for n in layers)
+    return ()
+
+
+def expand(axes: Sequence[Axis], recipe: Recipe, subject: str, split: int, seed: int) -> list[tuple[Job, dict[str, Any]]]:
+    """Jobs of the product of all axes, the last axis fastest, each with its axis values.
+
+    Raises
+    ------
+    InputError
+        If two axes have one name, or a value does not suit its recipe key.
+    """
+    names = [axis.name for axis in axes]
+    if len(set(names)) < len(names):
+        raise InputError(f"an axis is given twice: {', '.join(names)}", where="--over")
+    jobs = []
+    for values in itertools.product(*(axis.values for axis in axes)):
+        at = dict(zip(names, values, strict=True))
+        document = recipe.model_dump(mode="json")
+        for axis in axes:
+            if axis.name not in CONDITIONS:
+                _set(document, axis.key, at[axis.name])
+        changed = validate_recipe(document, where="--over")
+        who = str(at.get("subject", subject))
+        jobs.append((Job(changed, who, int(at.get("split", split)), int(at.get("seed", seed))), at))
+    return jobs
+
+
+def _set(document: dict[str, Any], key: str, value: Any) -> None:
+    *path, last = key.split(".")
+    for part in path:
+        document = document[part]
+    document[last] = value
+
+
+def slug(at: dict[str, Any]) -> str:
+    """A folder name for a row: `layer-3_split-0`."""
+    return "_".join(f"{name}-{re.sub(r'[^A-Za-z0-9.]+', '-', str(value)).strip('-')}" for name, value in at.items())

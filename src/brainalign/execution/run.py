@@ -1,0 +1,330 @@
+"""One run: fit every candidate, choose on validation, freeze, open the test set once, score."""
+
+from __future__ import annotations
+
+import logging
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainalign.alignment import ContrastiveAligner, Targets
+from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.training import Fit, State
+from brainalign.evaluation import evaluate_retrieval
+from brainalign.evaluation.result import Result, environment
+from brainalign.execution.rundir import RunDirectory
+from brainalign.execution.session import Session
+from brainalign.files import sha256_json
+from brainalign.protocols import lint_settings
+from brainalign.recipes import Recipe, save_recipe
+
+log = logging.getLogger("brainalign")
+Similarity = np.ndarray[Any, np.dtype[np.float32]]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What identifies a run.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        Layer and pooling may be `auto`.
+    subject : str
+    split, seed : int
+    """
+
+    recipe: Recipe
+    subject: str
+    split: int = 0
+    seed: int = 0
+
+    def config_hash(self, session: Session) -> str:
+        """sha256 over recipe, data, subject, split and seed: the name of the run (its first 12 digits are enough)."""
+        return sha256_json(
+            {
+                "recipe": self.recipe.facts(),
+                "dataset": session.dataset.facts(),
+                "subject": self.subject,
+                "protocol": session.protocol,
+                "split": session.split(self.subject, self.split).fingerprint,
+                "seed": self.seed,
+            }
+        )
+
+
+@dataclass
+class Candidate:
+    """A layer and pooling that was tried: its aligner at its chosen epoch, and how it did on validation."""
+
+    layer: str
+    pooling: str
+    depth: float
+    aligner: ContrastiveAligner
+    targets: Targets
+    fit: Fit
+    seconds: float
+    validation: dict[str, Any] = field(default_factory=dict)
+
+    def row(self) -> dict[str, Any]:
+        """One line of the candidates table."""
+        chosen = self.fit.history[self.fit.epoch - 1]
+        return {
+            "layer": self.layer,
+            "pooling": self.pooling,
+            "depth": self.depth,
+            "epoch": self.fit.epoch,
+            "seconds": round(self.seconds, 3),
+            **{k: chosen[k] for k in ("validation_loss", "validation_top1", "validation_mrr")},
+        }
+
+
+def fit_job(session: Session, job: Job, *, checkpoint: Path | None = None) -> list[Candidate]:
+    """Train every candidate layer and pooling of a job; the best on validation stands first.
+
+    Weights of intermediate epochs are kept for the best candidate only.
+    """
+    targets = session.targets(job.subject, job.recipe.target)
+    development = session.development(job.subject, job.split, job.recipe.signals)
+    noise = session.noise(job.subject, job.split, job.recipe.signals)
+    split = session.split(job.subject, job.split)
+    known = [*split.train, *split.validation]
+    candidates: list[Candidate] = []
+    with session.reporter.step(_title(job, len(targets))) as tick:
+        for number, ((layer, pooling), target) in enumerate(targets.items()):
+            recipe = job.recipe.with_target(layer=_layer_value(layer), pooling=pooling)
+            aligner = ContrastiveAligner(recipe, seed=job.seed, device=session.device)
+            began = time.perf_counter()
+            total = len(targets) * recipe.training.epochs
+            fit = aligner.fit(
+                [development],
+                {"image": target.restrict(known)},
+                split,
+                noise=noise,
+                checkpoint=checkpoint.with_name(f"{checkpoint.name}.{layer}.{pooling}") if checkpoint else None,
+                progress=lambda done, _, n=number, t=total, e=recipe.training.epochs: tick(n * e + done, t),  # type: ignore[misc]
+            )
+            done = Candidate(layer, pooling, target.depth, aligner, target, fit, time.perf_counter() - began)
+            candidates.append(done)
+            _keep_epochs_of_best(candidates, job.recipe)
+            log.info("candidate %s", done.row())
+        tick(1, 1)
+    return sorted(candidates, key=lambda c: selection_key(c.row(), job.recipe))
+
+
+def selection_key(row: dict[str, Any], recipe: Recipe) -> tuple[float, float]:
+    """Sorts candidates, best first: by the recipe's validation score, ties by validation loss."""
+    loss = float(row["validation_loss"])
+    metric = recipe.selection.layer
+    return (loss, loss) if metric == "loss" else (-float(row[f"validation_{metric}"]), loss)
+
+
+def _keep_epochs_of_best(candidates: list[Candidate], recipe: Recipe) -> None:
+    best = min(candidates, key=lambda c: selection_key(c.row(), recipe))
+    for candidate in candidates:
+        if candidate is not best:
+            candidate.fit.candidates = {}
+            candidate.fit.state = {}
+
+
+def _title(job: Job, n: int) -> str:
+    what = f"{n} layers and poolings" if n > 1 else "one layer"
+    return f"training {job.recipe.encoder.name} on {what}, subject {job.subject}, split {job.split}, seed {job.seed}"
+
+
+def _layer_value(name: str) -> int | str:
+    return int(name) if name.isdigit() else name
+
+
+def save_fit(session: Session, job: Job, candidates: list[Candidate], directory: RunDirectory, seconds: float) -> None:
+    """Freeze the choice: write the model, its history, its stored epochs and every candidate's validation score."""
+    best = candidates[0]
+    directory.write_text("recipe.yaml", save_recipe(best.aligner.recipe))
+    directory.write_table("history.csv", best.fit.history)
+    directory.write_table("candidates.csv", sorted((c.row() for c in candidates), key=lambda r: (r["depth"], r["pooling"])))
+    best.aligner.save(directory.path("model.safetensors"))
+    stored = {f"{epoch}.{k}": v for epoch, state in best.fit.candidates.items() for k, v in state.items()}
+    save_tensors(directory.path("epochs.safetensors"), stored, {"epochs": sorted(best.fit.candidates)})
+    split = session.split(job.subject, job.split)
+    development = session.development(job.subject, job.split, job.recipe.signals)
+    similarity = best.aligner.similarity(
+        development.average(split.validation), {"image": best.targets.of(split.validation)}
+    )
+    repetitions = int(development.repetitions(split.validation).min())
+    scores = evaluate_retrieval(
+        similarity,
+        split.validation,
+        split.validation,
+        repetitions=repetitions,
+        seed=job.seed,
+        n_resamples=job.recipe.evaluation.n_resamples,
+        n_permutations=job.recipe.evaluation.n_permutations,
+    )
+    directory.write_json(
+        "fit.json",
+        {
+            "schema": "brainalign.fit/1",
+            "config_hash": job.config_hash(session),
+            "epoch": best.fit.epoch,
+            "layer": best.layer,
+            "pooling": best.pooling,
+            "depth": best.depth,
+            "selection": best.row(),
+            "validation": scores.to_dict(),
+            "features_s": round(session.features_seconds, 3),
+            "train_s": round(seconds, 3),
+        },
+    )
+
+
+def score_job(session: Session, job: Job, directory: RunDirectory, *, control: bool = True) -> Result:
+    """Open the test set and score the frozen choice, the stored epochs beside it.
+
+    Parameters
+    ----------
+    control : bool
+        Also train the same settings on shuffled pairs and score them: what the whole pipeline gives without a signal.
+    """
+    began = time.perf_counter()
+    facts = directory.read_json("fit.json")
+    aligner = ContrastiveAligner.load(directory.path("model.safetensors"), device=session.device)
+    target = session.targets(job.subject, aligner.recipe.target)[facts["layer"], facts["pooling"]]
+    shuffled = _shuffled_control(session, job, aligner.recipe, target) if control else None
+    data = session.test_data(job.subject, job.split, aligner.recipe)
+    images = {"image": target.of(data.gallery_ids)}
+    similarity = aligner.similarity(data.signals, images)
+    scores = evaluate_retrieval(
+        similarity,
+        data.query_ids,
+        data.gallery_ids,
+        repetitions=data.repetitions,
+        seed=job.seed,
+        n_resamples=job.recipe.evaluation.n_resamples,
+        n_permutations=job.recipe.evaluation.n_permutations,
+    )
+    epochs = _score_epochs(aligner, directory, data, images)
+    control_top1 = None
+    if shuffled is not None:
+        control_top1 = float(_top1(shuffled.similarity(data.signals, images), data))
+    _write_predictions(directory, similarity, data)
+    result = _result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, began)
+    directory.write_json("result.json", result.model_dump(mode="json"))
+    directory.path("epochs.safetensors").unlink(missing_ok=True)
+    return result
+
+
+def _score_epochs(
+    aligner: ContrastiveAligner, directory: RunDirectory, data: Any, images: dict[str, Any]
+) -> dict[int, float]:
+    """Test top-1 of the stored epochs; exploratory, for the inflation gap alone."""
+    tensors, facts = load_tensors(directory.path("epochs.safetensors"))
+    chosen = ContrastiveAligner.load(directory.path("model.safetensors"), device=str(aligner.device))
+    scores = {}
+    for epoch in facts["epochs"]:
+        prefix = f"{epoch}."
+        state: State = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        chosen.load_state(state)
+        scores[int(epoch)] = float(_top1(chosen.similarity(data.signals, images), data))
+    return scores
+
+
+def _top1(similarity: Similarity, data: Any) -> float:
+    from brainalign.evaluation import top_k_accuracy
+
+    where = {name: column for column, name in enumerate(data.gallery_ids)}
+    return float(top_k_accuracy(similarity, np.array([where[q] for q in data.query_ids]), 1))
+
+
+def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: Targets) -> ContrastiveAligner:
+    """The same settings trained on images dealt anew to the training and validation signals."""
+    split = session.split(job.subject, job.split)
+    rng = np.random.default_rng([job.seed, 0xC0])
+    rows = dict(target.rows)
+    for ids in (split.train, split.validation):
+        dealt = rng.permutation(np.array(ids, dtype=object))
+        rows |= {name: target.rows[other] for name, other in zip(ids, dealt, strict=True)}
+    aligner = ContrastiveAligner(recipe, seed=job.seed, device=session.device)
+    with session.reporter.step("control: the same training on shuffled pairs") as tick:
+        aligner.fit(
+            [session.development(job.subject, job.split, job.recipe.signals)],
+            {"image": Targets(target.array, rows, target.backbone, target.layer, target.pooling, target.depth)},
+            split,
+            noise=session.noise(job.subject, job.split, job.recipe.signals),
+            progress=tick,
+        )
+    return aligner
+
+
+def _write_predictions(directory: RunDirectory, similarity: Similarity, data: Any) -> None:
+    arrays = {
+        "similarity": similarity.astype(np.float32),
+        "query_ids": np.array(data.query_ids, dtype=np.str_),
+        "gallery_ids": np.array(data.gallery_ids, dtype=np.str_),
+    }
+    directory.write_arrays("predictions.npz", arrays)
+
+
+def _result(
+    session: Session,
+    job: Job,
+    aligner: ContrastiveAligner,
+    facts: dict[str, Any],
+    test: dict[str, Any],
+    epochs: dict[int, float],
+    control_top1: float | None,
+    began: float,
+) -> Result:
+    recipe, info = aligner.recipe, session.dataset.info
+    reads = session.sealed(job.subject, job.split).reads
+    findings = [*session.lint(job.subject, job.split), *lint_settings({"test_reads": reads})]
+    auto = job.recipe.target
+    score_s = time.perf_counter() - began
+    return Result.model_validate(
+        {
+            "recipe": recipe.name,
+            "profile": recipe.profile,
+            "budget": recipe.budget,
+            "config_hash": facts["config_hash"],
+            "dataset": session.dataset.name,
+            "virtual": info.virtual,
+            "modality": session.recording(job.subject).modality,
+            "protocol": session.protocol,
+            "subject": job.subject,
+            "split": job.split,
+            "seed": job.seed,
+            "target": {
+                "backbone": recipe.target.backbone,
+                "layers": [facts["layer"]],
+                "depth": facts["depth"],
+                "pooling": facts["pooling"],
+            },
+            "encoder": recipe.encoder.name,
+            "selection": {
+                "metric": "validation_loss" if recipe.selection.epoch == "loss" else "last epoch",
+                "split": "validation",
+                "epoch": facts["epoch"],
+                "layer_chosen_on": f"validation_{recipe.selection.layer}"
+                if "auto" in (auto.layer, auto.pooling)
+                else "given",
+            },
+            "metrics": {"test": test, "validation": facts["validation"]},
+            "shuffled": {"top1": control_top1},
+            "inflation_gap_top1": max([*epochs.values(), test["top1"]]) - test["top1"],
+            "epochs_exploratory": [{"epoch": e, "test_top1": s} for e, s in sorted(epochs.items())],
+            "lint": [{"code": f.code, "severity": f.severity, "text": f.text} for f in findings],
+            "test_reads": reads,
+            "timing": {
+                "features_s": facts["features_s"],
+                "train_s": facts["train_s"],
+                "total_s": round(facts["features_s"] + facts["train_s"] + score_s, 3),
+            },
+            "environment": environment(session.device),
+            "split_fingerprint": session.split(job.subject, job.split).fingerprint,
+            "validation_kind": session.split(job.subject, job.split).validation_kind,
+            "n_train": len(session.split(job.subject, job.split).train),
+            "data": {"licence": info.licence, "citation": info.citation, "url": info.url},
+        }
+    )

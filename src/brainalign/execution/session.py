@@ -1,0 +1,185 @@
+"""What many runs on one data set share: recordings, splits, averaged signals, features; each made once."""
+
+from __future__ import annotations
+
+import functools
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainalign.alignment import Targets
+from brainalign.datasets import Dataset
+from brainalign.errors import InputError
+from brainalign.execution.progress import Reporter, Silent
+from brainalign.features import FeatureSet, extract_features
+from brainalign.protocols import LintFinding, OpenedTest, SealedTest, Split, find_protocol, lint_split
+from brainalign.recipes.recipe import LayerSpec, Recipe, SignalSettings, TargetSettings
+from brainalign.recordings import Recording
+from brainalign.recordings.selection import select_signals
+from brainalign.recordings.whitening import noise_covariance
+from brainalign.stimuli import StimulusSet
+
+
+@dataclass
+class Session:
+    """One opened data set, its place for caches and its device.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    protocol : str
+        Versioned name; the data set's own by default (empty).
+    cache_dir : path
+    device : str
+        'cpu' or 'cuda'.
+    allow_leaks : frozenset of str
+        Codes of lint findings that are recorded instead of refused.
+    """
+
+    dataset: Dataset
+    cache_dir: Path
+    device: str = "cpu"
+    protocol: str = ""
+    reporter: Reporter = field(default_factory=Silent)
+    allow_leaks: frozenset[str] = frozenset()
+    _memory: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    _seconds: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.protocol = self.protocol or self.dataset.info.protocol
+        find_protocol(self.protocol)
+
+    def _once(self, key: tuple[Any, ...], make: Any) -> Any:
+        if key not in self._memory:
+            self._memory[key] = make()
+        return self._memory[key]
+
+    def stimuli(self, subject: str) -> StimulusSet:
+        """Images of a subject."""
+        found: StimulusSet = self._once(("stimuli", subject), lambda: self.dataset.stimuli(subject))
+        return found
+
+    def recording(self, subject: str) -> Recording:
+        """All trials of a subject."""
+        found: Recording = self._once(("recording", subject), lambda: self.dataset.recording(subject))
+        return found
+
+    def split(self, subject: str, index: int) -> Split:
+        """The frozen split, refused if the lint finds a leak that was not allowed."""
+        return self._linted(subject, index)[0]
+
+    def lint(self, subject: str, index: int) -> list[LintFinding]:
+        """What the lint says of a split."""
+        return self._linted(subject, index)[1]
+
+    def _linted(self, subject: str, index: int) -> tuple[Split, list[LintFinding]]:
+        def make() -> tuple[Split, list[LintFinding]]:
+            split = find_protocol(self.protocol).split(index, self.stimuli(subject), self.recording(subject))
+            findings = lint_split(split, self.stimuli(subject))
+            for finding in findings:
+                if finding.severity == "leak" and finding.code not in self.allow_leaks:
+                    hint = f"mend the data, or record it with --allow-leak {finding.code}"
+                    raise InputError(f"leak '{finding.code}': {finding.text}", where=self.protocol, hint=hint)
+            return split, findings
+
+        found: tuple[Split, list[LintFinding]] = self._once(("split", subject, index), make)
+        return found
+
+    def sealed(self, subject: str, index: int) -> SealedTest:
+        """The sealed test set of a split; one object, so that its openings are counted."""
+        found: SealedTest = self._once(
+            ("sealed", subject, index), lambda: SealedTest(self.recording(subject), self.split(subject, index))
+        )
+        return found
+
+    def open_test(self, subject: str, index: int) -> OpenedTest:
+        """Open the test set, once for everything this session scores on it."""
+        found: OpenedTest = self._once(("opened", subject, index), lambda: self.sealed(subject, index).open())
+        return found
+
+    def development(self, subject: str, index: int, settings: SignalSettings) -> Recording:
+        """Training and validation signals as a method sees them, repetitions averaged, in memory."""
+
+        def make() -> Recording:
+            selected = select_signals(self.sealed(subject, index).development, settings)
+            split = self.split(subject, index)
+            with self.reporter.step(f"averaging repetitions of subject {subject}") as tick:
+                return selected.collapse([*split.train, *split.validation], progress=tick)
+
+        found: Recording = self._once(("development", subject, index, *_selection_key(settings)), make)
+        return found
+
+    def noise(self, subject: str, index: int, settings: SignalSettings) -> NDArray[np.float64] | None:
+        """Noise covariance of the training trials, where the method whitens."""
+        if settings.whiten == "none":
+            return None
+
+        def make() -> NDArray[np.float64]:
+            selected = select_signals(self.sealed(subject, index).development, settings)
+            return noise_covariance(selected, self.split(subject, index).train)
+
+        found: NDArray[np.float64] = self._once(("noise", subject, index, *_selection_key(settings)), make)
+        return found
+
+    def test_data(self, subject: str, index: int, recipe: Recipe) -> Any:
+        """Test signals as a method sees them; opens the test set if this is the first score."""
+        key = ("test", subject, index, *_selection_key(recipe.signals), recipe.evaluation.repetitions)
+        select = functools.partial(select_signals, settings=recipe.signals)
+        opened = self.open_test(subject, index)
+        return self._once(key, lambda: opened.data(select=select, repetitions=recipe.evaluation.repetitions))
+
+    def features(self, subject: str, target: TargetSettings) -> FeatureSet:
+        """Banks of every candidate layer and pooling of a target, extracted in one pass where missing."""
+        layers: list[LayerSpec] = _listed(target.layers) if target.layer == "auto" else [target.layer]
+        poolings = list(target.poolings) if target.pooling == "auto" else [target.pooling]
+        stimuli = self.stimuli(subject)
+        key = ("features", id(stimuli), target.backbone, target.crop, target.weights, tuple(layers), tuple(poolings))
+
+        def make() -> FeatureSet:
+            began = time.perf_counter()
+            with self.reporter.step(f"features of {target.backbone}") as tick:
+                found = extract_features(
+                    stimuli,
+                    target.backbone,
+                    layers,
+                    poolings,
+                    cache_dir=self.cache_dir,
+                    device=self.device,
+                    crop=target.crop,
+                    weights=target.weights,
+                    progress=tick,
+                )
+            self._seconds[key] = time.perf_counter() - began
+            return found
+
+        found: FeatureSet = self._once(key, make)
+        return found
+
+    @property
+    def features_seconds(self) -> float:
+        """Wall time spent on features so far, seconds."""
+        return sum(self._seconds.values())
+
+    def targets(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], Targets]:
+        """Features of every candidate (layer name, pooling), joined with stimulus ids, first layer first."""
+        features = self.features(subject, target)
+        stimuli = self.stimuli(subject)
+        result = {}
+        for (layer, pooling), bank in features.items():
+            where = bank.index_of(stimuli.image_ids)
+            rows = dict(zip(stimuli.ids, where, strict=True))
+            result[layer, pooling] = Targets(bank.array, rows, features.backbone, layer, pooling, features.depth(layer))
+        return result
+
+
+def _listed(value: LayerSpec | list[LayerSpec]) -> list[LayerSpec]:
+    return value if isinstance(value, list) else [value]
+
+
+def _selection_key(settings: SignalSettings) -> tuple[Any, ...]:
+    channels = settings.channels if isinstance(settings.channels, str) else tuple(settings.channels)
+    return (channels, settings.tmin, settings.tmax)

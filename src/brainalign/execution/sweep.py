@@ -1,0 +1,254 @@
+"""`brainalign sweep`: many runs that differ along axes; chosen on validation, the test set opened once for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainalign.errors import InputError
+from brainalign.evaluation import paired_bootstrap
+from brainalign.evaluation.hits import hits_of_run
+from brainalign.evaluation.result import Result, read_result
+from brainalign.execution.axes import CONDITIONS, Axis, expand, parse_axis, slug
+from brainalign.execution.progress import Reporter
+from brainalign.execution.run import Job, score_job, selection_key
+from brainalign.execution.rundir import RunDirectory
+from brainalign.execution.session import Session
+from brainalign.execution.train import choose_subject, freeze_job, logged, open_session, resolve_recipe
+from brainalign.files import sha256_json
+from brainalign.recipes import Recipe
+from brainalign.report import write_sweep_report
+
+SCHEMA = "brainalign.sweep/1"
+
+
+@dataclass
+class Row:
+    """One run of a sweep."""
+
+    job: Job
+    at: dict[str, Any]
+    directory: RunDirectory
+    fit: dict[str, Any]
+    chosen: bool = False
+
+    @property
+    def condition(self) -> tuple[str, int, int]:
+        """What the row is a choice within: subject, split, seed."""
+        return (self.job.subject, self.job.split, self.job.seed)
+
+
+def sweep(
+    recipe: str,
+    *,
+    over: Sequence[str],
+    dataset: str,
+    out: str | Path,
+    root: str | Path | None = None,
+    subject: str | None = None,
+    protocol: str = "",
+    split: int = 0,
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    cache: str | Path | None = None,
+    reporter: Reporter | None = None,
+    allow_leaks: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Train every combination of the axes, choose per subject, split and seed on validation, then open the test set once.
+
+    The rows that were not chosen are scored at the same opening; their test scores are exploratory. A killed sweep goes
+    on where it was.
+
+    Parameters
+    ----------
+    over : sequence of str
+        Axes: `layer`, `pooling`, `backbone`, `encoder`, `subject`, `split`, `seed` or a recipe key, with values as in
+        `split=0,1,2` or `seed=0-4`.
+
+    Returns
+    -------
+    dict
+        What `sweep.json` holds.
+    """
+    if not over:
+        raise InputError("a sweep needs an axis", where="--over", hint="for example --over layer")
+    folder = RunDirectory(out)
+    session = open_session(
+        dataset,
+        root=root,
+        protocol=protocol,
+        device=device,
+        cache=cache,
+        reporter=reporter,
+        allow_leaks=allow_leaks,
+        options=options,
+    )
+    who = choose_subject(session, subject)
+    resolved: Recipe = resolve_recipe(recipe, session, settings)
+    axes = [parse_axis(text, session, resolved, who) for text in over]
+    jobs = expand(axes, resolved, who, split, seed)
+    _claim(folder, session, jobs)
+    rows = []
+    with logged(folder):
+        for number, (job, at) in enumerate(jobs, start=1):
+            rows.append(_freeze(session, job, at, folder, f"{number}/{len(jobs)}"))
+        _choose(rows)
+        with session.reporter.step(f"opening the test set, scoring {len(rows)} runs") as tick:
+            results = []
+            for number, row in enumerate(rows, start=1):
+                results.append(_score(session, row))
+                tick(number, len(rows))
+    summary = _summary(session, resolved, axes, rows, results)
+    folder.write_table("sweep.csv", [_csv_row(row, result) for row, result in zip(rows, results, strict=True)])
+    folder.write_json("sweep.json", summary)
+    write_sweep_report(folder.root, session.stimuli)
+    return summary
+
+
+def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dict[str, Any]]]) -> None:
+    """Refuse a folder that holds another sweep; remember this one."""
+    plan = sha256_json([job.config_hash(session) for job, _ in jobs])
+    if folder.has("plan.json"):
+        if folder.read_json("plan.json").get("plan") != plan:
+            raise InputError("holds another sweep", where=folder.root, hint="choose another --out")
+        return
+    if folder.has("result.json"):
+        raise InputError("holds a single run", where=folder.root, hint="choose another --out")
+    for job, _ in jobs:  # open everything once before the folder is made: bad input leaves nothing behind
+        session.targets(job.subject, job.recipe.target)
+        session.development(job.subject, job.split, job.recipe.signals)
+    folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
+
+
+def _freeze(session: Session, job: Job, at: dict[str, Any], folder: RunDirectory, number: str) -> Row:
+    directory = RunDirectory(folder.path("runs") / slug(at))
+    if directory.claim(job.config_hash(session)) == "new":
+        with session.reporter.step(f"run {number}: {', '.join(f'{k}={v}' for k, v in at.items())}"):
+            freeze_job(session, job, directory)
+    return Row(job, at, directory, directory.read_json("fit.json"))
+
+
+def _choose(rows: Sequence[Row]) -> None:
+    """Mark the best row of every condition by its validation score."""
+    best: dict[tuple[str, int, int], Row] = {}
+    for row in rows:
+        held = best.get(row.condition)
+        if held is None or _key(row) < _key(held):
+            best[row.condition] = row
+    for row in best.values():
+        row.chosen = True
+
+
+def _key(row: Row) -> tuple[float, float]:
+    return selection_key(row.fit["selection"], row.job.recipe)
+
+
+def _score(session: Session, row: Row) -> Result:
+    if not row.directory.has("result.json"):
+        score_job(session, row.job, row.directory, control=row.chosen)
+    return read_result(row.directory.root)
+
+
+def _csv_row(row: Row, result: Result) -> dict[str, Any]:
+    test = result.metrics.test
+    fixed = {
+        "recipe": result.recipe,
+        "dataset": result.dataset,
+        "subject": result.subject,
+        "split": result.split,
+        "seed": result.seed,
+        "backbone": result.target.backbone,
+        "layer": result.target.layers[0],
+        "depth": round(result.target.depth, 4),
+        "pooling": result.target.pooling,
+        "encoder": result.encoder,
+        "validation_top1": result.metrics.validation.top1,
+        "test_top1": test.top1,
+        "test_top1_ci_lo": test.top1_ci95[0],
+        "test_top1_ci_hi": test.top1_ci95[1],
+        "test_top5": test.top5,
+        "chosen": int(row.chosen),
+        "total_s": result.timing.total_s,
+        "validation_mrr": result.metrics.validation.mrr,
+        "validation_loss": row.fit["selection"]["validation_loss"],
+        "chance_top1": test.chance_top1,
+        "run": f"runs/{row.directory.root.name}",
+    }
+    extra = {name: value for name, value in row.at.items() if name not in fixed}
+    return fixed | extra
+
+
+def _summary(
+    session: Session, recipe: Recipe, axes: Sequence[Axis], rows: Sequence[Row], results: Sequence[Result]
+) -> dict[str, Any]:
+    groups: dict[tuple[str, int, int], list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(row.condition, []).append(index)
+    conditions = [_condition(rows, results, members) for members in groups.values()]
+    return {
+        "schema": SCHEMA,
+        "recipe": recipe.name,
+        "profile": recipe.profile,
+        "budget": recipe.budget,
+        "dataset": session.dataset.name,
+        "virtual": session.dataset.info.virtual,
+        "protocol": session.protocol,
+        "axes": [{"name": a.name, "values": list(a.values), "choice": a.name not in CONDITIONS} for a in axes],
+        "chosen_by": f"validation_{recipe.selection.layer}",
+        "conditions": conditions,
+        "mean": {k: float(np.mean([c[k] for c in conditions])) for k in ("test_top1", "test_top5", "inflation_gap_top1")},
+        "comparisons": _comparisons(axes, rows, results),
+        "test_reads": max(result.test_reads for result in results),
+    }
+
+
+def _condition(rows: Sequence[Row], results: Sequence[Result], members: Sequence[int]) -> dict[str, Any]:
+    chosen = next(i for i in members if rows[i].chosen)
+    test, best = results[chosen].metrics.test, max(results[i].metrics.test.top1 for i in members)
+    return {
+        "subject": rows[chosen].job.subject,
+        "split": rows[chosen].job.split,
+        "seed": rows[chosen].job.seed,
+        "chosen": {name: value for name, value in rows[chosen].at.items() if name not in CONDITIONS},
+        "run": f"runs/{rows[chosen].directory.root.name}",
+        "test_top1": test.top1,
+        "test_top1_ci95": list(test.top1_ci95),
+        "test_top5": test.top5,
+        "best_row_on_test": best,
+        "inflation_gap_top1": best - test.top1,
+    }
+
+
+def _comparisons(axes: Sequence[Axis], rows: Sequence[Row], results: Sequence[Result]) -> list[dict[str, Any]]:
+    """Chosen rows against `head` and `final` rows that are trained alike, images paired, conditions pooled."""
+    if "layer" not in [axis.name for axis in axes]:
+        return []
+    found = []
+    for other in ("head", "final"):
+        pairs = []
+        for row, result in zip(rows, results, strict=True):
+            if not row.chosen:
+                continue
+            twin = [r for r in rows if r.condition == row.condition and _alike(r, row) and str(r.at["layer"]) == other]
+            if twin and str(row.at["layer"]) != other:
+                pairs.append((hits_of_run(row.directory.root)[1], hits_of_run(twin[0].directory.root)[1], result.split))
+        if pairs:
+            groups = np.concatenate([np.full(len(a), number) for number, (a, _, _) in enumerate(pairs)])
+            paired = paired_bootstrap(
+                np.concatenate([a for a, _, _ in pairs]), np.concatenate([b for _, b, _ in pairs]), groups=groups
+            )
+            found.append({"a": "chosen", "b": other, "conditions": len(pairs), **paired.to_dict()})
+    return found
+
+
+def _alike(a: Row, b: Row) -> bool:
+    """Whether two rows differ in the layer alone (its pooling follows: `final` has only its own)."""
+    skip = ("layer", "pooling")
+    return {k: v for k, v in a.at.items() if k not in skip} == {k: v for k, v in b.at.items() if k not in skip}
+

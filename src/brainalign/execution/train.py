@@ -1,0 +1,189 @@
+"""`brainalign train`: one run from recordings to a scored result."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from brainalign.cache import default_cache_dir
+from brainalign.datasets import open_dataset
+from brainalign.device import resolve_device
+from brainalign.errors import InputError
+from brainalign.evaluation.result import Result, read_result
+from brainalign.execution.progress import Reporter, Silent
+from brainalign.execution.run import Job, fit_job, save_fit, score_job
+from brainalign.execution.rundir import RunDirectory
+from brainalign.execution.session import Session
+from brainalign.recipes import load_recipe
+from brainalign.report import write_run_report
+
+log = logging.getLogger("brainalign")
+
+
+def open_session(
+    dataset: str,
+    *,
+    root: str | Path | None = None,
+    protocol: str = "",
+    device: str = "auto",
+    cache: str | Path | None = None,
+    reporter: Reporter | None = None,
+    allow_leaks: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+) -> Session:
+    """Open a data set for training; see `Session`.
+
+    Raises
+    ------
+    InputError
+        If the data set, protocol or device is not there.
+    """
+    return Session(
+        open_dataset(dataset, root, **(options or {})),
+        default_cache_dir(cache),
+        resolve_device(device),
+        protocol,
+        reporter or Silent(),
+        frozenset(allow_leaks),
+    )
+
+
+def train(
+    recipe: str,
+    *,
+    dataset: str,
+    out: str | Path,
+    root: str | Path | None = None,
+    subject: str | None = None,
+    protocol: str = "",
+    split: int = 0,
+    seed: int = 0,
+    settings: Sequence[str] = (),
+    device: str = "auto",
+    cache: str | Path | None = None,
+    reporter: Reporter | None = None,
+    allow_leaks: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+) -> Result:
+    """Train a recipe on one subject, choose on validation, open the test set once, and write the run's folder.
+
+    A finished run is returned as it is; a killed one goes on where it was.
+
+    Parameters
+    ----------
+    recipe : str
+        Name (`shallow-alignment`, `shallow-alignment/paper`) or YAML file.
+    dataset : str
+        Name, or the folder of own recordings.
+    out : path-like
+        The run's folder.
+    subject : str, optional
+        The first one by default.
+    settings : sequence of str
+        `key=value` overrides of the recipe.
+
+    Returns
+    -------
+    Result
+
+    Raises
+    ------
+    InputError
+        If anything given cannot be used; nothing half-written stays behind.
+    """
+    directory = RunDirectory(out)
+    session = open_session(
+        dataset,
+        root=root,
+        protocol=protocol,
+        device=device,
+        cache=cache,
+        reporter=reporter,
+        allow_leaks=allow_leaks,
+        options=options,
+    )
+    job = Job(resolve_recipe(recipe, session, settings), choose_subject(session, subject), split, seed)
+    return run_job(session, job, directory)
+
+
+def run_job(session: Session, job: Job, directory: RunDirectory, *, control: bool = True, report: bool = True) -> Result:
+    """Bring a job to its end in a folder, from wherever it stands there."""
+    state = directory.claim(job.config_hash(session))
+    if state != "done":
+        with logged(directory):
+            if state == "new":
+                freeze_job(session, job, directory)
+            score_job(session, job, directory, control=control)
+    if report and not directory.has("report.html"):
+        write_run_report(directory.root, session.stimuli(job.subject))
+    return read_result(directory.root)
+
+
+def freeze_job(session: Session, job: Job, directory: RunDirectory) -> None:
+    """Fit a job's candidates and write the frozen choice."""
+    # Data and features are opened before the folder is made, so that bad input leaves nothing behind.
+    session.targets(job.subject, job.recipe.target)
+    session.development(job.subject, job.split, job.recipe.signals)
+    directory.make()
+    checkpoints = directory.path("checkpoints")
+    began = time.perf_counter()
+    candidates = fit_job(session, job, checkpoint=checkpoints / "training")
+    save_fit(session, job, candidates, directory, time.perf_counter() - began)
+    if checkpoints.is_dir():
+        for file in checkpoints.iterdir():
+            file.unlink()
+        checkpoints.rmdir()
+
+
+def resolve_recipe(name: str, session: Session, settings: Sequence[str]) -> Any:
+    """Load a recipe for the modality of a session's data."""
+    return load_recipe(name, modality=session.dataset.info.modality, overrides=settings)
+
+
+def choose_subject(session: Session, subject: str | None) -> str:
+    """The subject asked for, or the first.
+
+    Raises
+    ------
+    InputError
+        If there is no such subject, or the data set has none.
+    """
+    subjects = session.dataset.subjects
+    if not subjects:
+        raise InputError("holds no subject", where=session.dataset.root, hint="see `brainalign datasets check`")
+    return session.dataset.require_subject(subject) if subject is not None else subjects[0]
+
+
+@contextlib.contextmanager
+def logged(directory: RunDirectory) -> Iterator[None]:
+    """Append the library's log to the run's `log.txt` once the folder exists."""
+    handler = _LazyFileHandler(directory.path("log.txt"))
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    level = log.level
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
+        log.removeHandler(handler)
+        handler.close()
+
+
+class _LazyFileHandler(logging.Handler):
+    """Holds lines back until the run's folder has been made: bad input must not make it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.file, self.held = path, list[str]()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.held.append(self.format(record))
+        if self.file.parent.is_dir():
+            with open(self.file, "a", encoding="utf-8") as file:
+                file.write("\n".join(self.held) + "\n")
+            self.held.clear()

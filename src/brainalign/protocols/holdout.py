@@ -1,0 +1,136 @@
+"""The two ways to cut: hold out images, or keep a data set's own test part and hold out validation concepts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from brainalign.errors import InputError
+from brainalign.protocols.split import Split, check_index, need, part_ids, seen_by, shuffled
+from brainalign.recordings import Recording
+from brainalign.stimuli import StimulusSet
+
+TRAIN_MIN = 8
+
+
+@dataclass(frozen=True)
+class ImageHoldout:
+    """Random images held out for test and validation; for data without concepts.
+
+    Attributes
+    ----------
+    n_test, n_validation : int
+        Number of images.
+    """
+
+    name: str
+    description: str
+    n_test: int = 200
+    n_validation: int = 100
+
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
+        """Cut the images that have trials.
+
+        Raises
+        ------
+        InputError
+            If the number is not frozen or there are too few images.
+        """
+        check_index(index, self.name)
+        seen = seen_by(stimuli, recording)
+        need(len(seen), self.n_test + self.n_validation + TRAIN_MIN, "images with trials", self.name)
+        order = shuffled(seen, f"{self.name}/{index}")
+        held = self.n_test + self.n_validation
+        return Split(
+            protocol=self.name,
+            index=index,
+            test=tuple(order[: self.n_test]),
+            validation=tuple(order[self.n_test : held]),
+            train=tuple(order[held:]),
+            validation_kind="image-disjoint",
+        )
+
+
+@dataclass(frozen=True)
+class OfficialTest:
+    """The data set's own test images; validation concepts held out of its training part.
+
+    All images of a validation concept validate; none of them trains.
+
+    Attributes
+    ----------
+    n_validation_concepts : int
+        Concepts held out for validation; at most a fifth of the training concepts is taken.
+    """
+
+    name: str
+    description: str
+    n_validation_concepts: int = 40
+
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
+        """Cut the training part by concept.
+
+        Raises
+        ------
+        InputError
+            If there is no test part, no concept, or a test image was also shown in training.
+        """
+        check_index(index, self.name)
+        seen = seen_by(stimuli, recording)
+        train, test = part_ids(recording, "train", seen), part_ids(recording, "test", seen)
+        both = set(train) & set(test)
+        if both:
+            raise InputError(f"'{min(both)}' was shown in the training and in the test part", hint="remove one of them")
+        need(len(test), 2, "test images", self.name)
+        need(len(train), TRAIN_MIN, "training images", self.name)
+        if not stimuli.has_concepts:
+            raise InputError(f"protocol '{self.name}' needs a concept for every image", hint="add the column 'concept'")
+        concept = dict(zip(train, stimuli.column("concept", train), strict=True))
+        tested = set(stimuli.column("concept", test))
+        train = [name for name in train if concept[name] not in tested]
+        concepts = shuffled(sorted({concept[name] for name in train}), f"{self.name}/{index}")
+        need(len(concepts), 5, "training concepts that are not tested", self.name)
+        held = set(concepts[: min(self.n_validation_concepts, max(1, len(concepts) // 5))])
+        return Split(
+            protocol=self.name,
+            index=index,
+            train=tuple(name for name in train if concept[name] not in held),
+            validation=tuple(name for name in train if concept[name] in held),
+            test=tuple(test),
+            validation_kind="concept-disjoint",
+        )
+
+
+@dataclass(frozen=True)
+class OwnData:
+    """For own recordings: their own test part if they name one, else a sixth of the images (at most 200) held out.
+
+    Validation holds out concepts where every image has one and there are at least ten, else images.
+    """
+
+    name: str
+    description: str
+
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
+        """Cut by what the recording offers; see the class."""
+        check_index(index, self.name)
+        seen = seen_by(stimuli, recording)
+        if part_ids(recording, "test", seen):
+            if stimuli.has_concepts:
+                return OfficialTest(self.name, self.description).split(index, stimuli, recording)
+            return self._own_test(index, recording, seen)
+        need(len(seen), 2 * TRAIN_MIN, "images with trials", self.name)
+        n_test = min(200, max(2, len(seen) // 6))
+        n_validation = min(100, max(2, len(seen) // 8))
+        return ImageHoldout(self.name, self.description, n_test, n_validation).split(index, stimuli, recording)
+
+    def _own_test(self, index: int, recording: Recording, seen: list[str]) -> Split:
+        test, train = part_ids(recording, "test", seen), part_ids(recording, "train", seen)
+        both = set(train) & set(test)
+        if both:
+            raise InputError(f"'{min(both)}' was shown in the training and in the test part", hint="remove one of them")
+        need(len(train), 2 * TRAIN_MIN, "training images", self.name)
+        order = shuffled(train, f"{self.name}/{index}")
+        n_validation = min(100, max(2, len(train) // 8))
+        return Split(
+            self.name, index, tuple(order[n_validation:]), tuple(order[:n_validation]), tuple(test), "image-disjoint"
+        )

@@ -1,0 +1,83 @@
+"""The sealed test set: it opens when every choice is frozen, and it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainalign.protocols.split import Split
+from brainalign.recordings import Recording
+
+
+@dataclass(frozen=True)
+class TestData:
+    """What comes out of a sealed test set.
+
+    Attributes
+    ----------
+    signals : array of shape (n_queries, n_chans, n_times)
+        Test signals, repetitions averaged.
+    query_ids, gallery_ids : tuple of str
+    repetitions : int
+        Repetitions averaged in a query (the smallest count, where it differs between images).
+    """
+
+    __test__ = False  # not a pytest class
+
+    signals: NDArray[np.float32]
+    query_ids: tuple[str, ...]
+    gallery_ids: tuple[str, ...]
+    repetitions: int
+
+
+class OpenedTest:
+    """An opened test set: read as often as one opening needs (several rows of a sweep, several selections of channels)."""
+
+    def __init__(self, recording: Recording, split: Split) -> None:
+        self._recording, self.split = recording, split
+
+    def data(
+        self, *, select: Callable[[Recording], Recording] | None = None, repetitions: int | None = None
+    ) -> TestData:
+        """Averaged test signals.
+
+        Parameters
+        ----------
+        select : callable, optional
+            Channels and samples of the method, such as `functools.partial(select_signals, settings=...)`.
+        repetitions : int, optional
+            Trials to average a query over; all there are by default.
+        """
+        recording = select(self._recording) if select else self._recording
+        ids = self.split.test
+        signals = recording.average(ids, repetitions=repetitions)
+        counted = repetitions or int(recording.repetitions(ids).min())
+        return TestData(signals, ids, self.split.gallery, counted)
+
+
+class SealedTest:
+    """Test trials of one recording and split, out of reach until opened.
+
+    Training sees only `development`, a recording that holds no test trial.
+
+    Parameters
+    ----------
+    recording : Recording
+    split : Split
+    earlier_reads : int
+        Openings already made by the run this one continues.
+    """
+
+    def __init__(self, recording: Recording, split: Split, *, earlier_reads: int = 0) -> None:
+        self._recording = recording.restrict(split.test)
+        self._split = split
+        self.development = recording.restrict([*split.train, *split.validation])
+        self.reads = earlier_reads
+
+    def open(self) -> OpenedTest:
+        """Break the seal; every call counts in `reads`."""
+        self.reads += 1
+        return OpenedTest(self._recording, self._split)

@@ -1,0 +1,182 @@
+"""From a recipe's name (or a YAML file) and `key=value` overrides to a checked `Recipe`."""
+
+from __future__ import annotations
+
+import copy
+import types
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from brainalign.errors import InputError, unknown_name
+from brainalign.recipes.recipe import Recipe
+
+RECIPE_BYTES_MAX = 2**20
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Names of the recipes that ship with brainalign."""
+    folder = resources.files("brainalign.recipes") / "systems"
+    return tuple(sorted(f.name.removesuffix(".yaml") for f in folder.iterdir() if f.name.endswith(".yaml")))
+
+
+def recipe_profiles(name: str) -> tuple[str, ...]:
+    """Profiles of a recipe: kinds of data ('eeg', 'spikes', ...) and variants such as 'paper'."""
+    return tuple(_document(name)[0].get("profiles", {}))
+
+
+def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> Recipe:
+    """Resolve a recipe for one kind of data.
+
+    Parameters
+    ----------
+    name : str
+        `shallow-alignment` takes the profile of `modality`; `shallow-alignment/paper` takes that profile instead; a path to
+        a YAML file (such as the `recipe.yaml` of a run) is read as it is.
+    modality : str
+        'eeg', 'meg', 'fmri', 'spikes', ...
+    overrides : iterable of str
+        `key.sub=value`, values in YAML; applied last.
+
+    Raises
+    ------
+    InputError
+        If the recipe, a profile or a key is unknown (the nearest is named), or a value is refused.
+
+    Examples
+    --------
+    >>> load_recipe("shallow-alignment", modality="spikes", overrides=["training.epochs=3"]).training.epochs
+    3
+    """
+    document, profile, where = _document(name)
+    base, _, asked = name.partition("/") if where is None else (str(document.get("name", name)), "", "")
+    profiles = document.pop("profiles", {})
+    budgets = document.pop("budgets", {})
+    if where is None:
+        if asked and asked not in profiles:
+            raise unknown_name(f"profile of recipe '{base}'", asked, profiles)
+        profile = asked or (modality if modality in profiles else "")
+        if profile:
+            document = _overlay(document, profiles[profile], f"{base}/{profile}")
+        document |= {"name": f"{base}/{asked}" if asked else base, "profile": profile}
+    changes = _parse_overrides(overrides)
+    budget = changes.get("budget", document.get("budget", "full"))
+    if isinstance(budget, str) and budget in budgets and where is None:
+        document = _overlay(document, budgets[budget], f"budget {budget}")
+    document = _overlay(document, changes, "--set")
+    return validate_recipe(document, where=where or "--set" if changes or where else f"recipe {name}")
+
+
+def save_recipe(recipe: Recipe) -> str:
+    """YAML text of a resolved recipe; `load_recipe` reads it back to an equal one."""
+    return yaml.safe_dump(recipe.model_dump(mode="json"), sort_keys=False, allow_unicode=True, width=120)
+
+
+def validate_recipe(document: Mapping[str, Any], *, where: object) -> Recipe:
+    """Check a plain mapping.
+
+    Raises
+    ------
+    InputError
+        For the first unknown key (with the nearest one) or refused value.
+    """
+    for path in _unknown_keys(document, Recipe):
+        raise unknown_name("recipe key", path, recipe_keys(), where=where)
+    try:
+        return Recipe.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal", "list[")))
+        raise InputError(f"{key}: {first['msg']}, got {first.get('input')!r}", where=where) from error
+
+
+def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
+    """Every key that `--set` takes, dotted."""
+    for name, info in model.model_fields.items():
+        inner = _inner_model(info.annotation)
+        if inner is None:
+            yield f"{prefix}{name}"
+        else:
+            yield from recipe_keys(inner, f"{prefix}{name}.")
+
+
+def _document(name: str) -> tuple[dict[str, Any], str, Path | None]:
+    path = Path(name)
+    if path.suffix in (".yaml", ".yml"):
+        return _read_yaml(path), "", path
+    base = name.partition("/")[0]
+    if base not in recipe_names():
+        raise unknown_name("recipe", base, recipe_names())
+    text = (resources.files("brainalign.recipes") / "systems" / f"{base}.yaml").read_text(encoding="utf-8")
+    return yaml.safe_load(text), "", None
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        if path.stat().st_size > RECIPE_BYTES_MAX:
+            raise InputError("is larger than 1 MiB", where=path, hint="this is not a recipe")
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"cannot be read ({error.strerror})", where=path, hint="check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"is not plain YAML ({error})", where=path, hint="see a run's recipe.yaml") from error
+    if not isinstance(document, dict):
+        raise InputError("is not a mapping of settings", where=path, hint="see a run's recipe.yaml")
+    return document
+
+
+def _overlay(base: Mapping[str, Any], change: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Lay one nested mapping over another; lists and `options` are replaced as a whole."""
+    result = dict(copy.deepcopy(dict(base)))
+    for key, value in change.items():
+        old = result.get(key)
+        if isinstance(value, Mapping) and (isinstance(old, Mapping) or old is None):
+            result[key] = _overlay(old or {}, value, where)
+        else:
+            result[key] = copy.deepcopy(value)
+    return result
+
+
+def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for text in overrides:
+        key, mark, value = text.partition("=")
+        if not mark or not key.strip():
+            raise InputError(f"'{text}' is not key=value", where="--set", hint="for example --set training.epochs=50")
+        try:
+            parsed = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise InputError(f"the value of '{key}' is not YAML", where="--set", hint="quote it") from error
+        parts = key.strip().split(".")
+        at = changes
+        for part in parts[:-1]:
+            at = at.setdefault(part, {})
+            if not isinstance(at, dict):
+                raise InputError(f"'{key}' reaches into a value set before", where="--set")
+        at[parts[-1]] = parsed
+    return changes
+
+
+def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    for key, value in document.items():
+        if key not in model.model_fields:
+            yield f"{prefix}{key}"
+            continue
+        inner = _inner_model(model.model_fields[key].annotation)
+        if inner is not None and isinstance(value, Mapping):
+            yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+        return annotation
+    for part in typing.get_args(annotation):
+        found = _inner_model(part)
+        if found is not None:
+            return found
+    return None

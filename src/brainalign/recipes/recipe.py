@@ -1,0 +1,148 @@
+"""The settings of a method: typed, checked, and the same on disk, in Python and on the command line."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+LayerSpec = int | float | str
+
+
+class Settings(BaseModel):
+    """Base of all settings: unknown keys are refused, values never change after checking."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class TargetSettings(Settings):
+    """Which image features a signal is aligned with.
+
+    `layer` and `pooling` are one choice, or `auto`: chosen on validation among `layers` and `poolings`.
+    """
+
+    backbone: str = "pip:efficientnet-lite0"
+    layer: LayerSpec = "auto"
+    layers: LayerSpec | list[LayerSpec] = Field("all", description="candidates of layer=auto")
+    pooling: str = "auto"
+    poolings: list[str] = Field(default=["mean", "grid4"], description="candidates of pooling=auto")
+    components: int | None = Field(200, ge=1, description="principal components of wide targets; null keeps all")
+    standardize: bool = Field(True, description="centre and scale every feature by its training mean and deviation")
+    crop: Literal["none", "center"] = Field("none", description="none: the whole image, as the subject saw it")
+    weights: Literal["pretrained", "random"] = "pretrained"
+
+    @field_validator("poolings")
+    @classmethod
+    def _some_pooling(cls, value: list[str]) -> list[str]:
+        if not value:
+            raise ValueError("give at least one pooling")
+        return value
+
+
+class SignalSettings(Settings):
+    """How trials become the encoder's input; everything fitted is fitted on training trials."""
+
+    channels: Literal["all", "posterior"] | list[str] = "all"
+    tmin: float | None = Field(None, description="seconds from stimulus onset, inclusive")
+    tmax: float | None = Field(None, description="seconds from stimulus onset, exclusive")
+    transform: Literal["none", "sqrt"] = Field("none", description="sqrt stabilises the variance of spike counts")
+    scale: Literal["none", "channel", "feature"] = Field(
+        "channel", description="z-score by channel, or by channel and sample, with training statistics"
+    )
+    whiten: Literal["none", "mvnn"] = Field("none", description="multivariate noise normalisation from training repetitions")
+
+
+class EncoderSettings(Settings):
+    """The brain encoder and its own options."""
+
+    name: str = "linear"
+    dim: int | None = Field(None, ge=1, description="width of its output; null: the shared space's")
+    options: dict[str, float | int | str | bool] = {}
+
+
+class ProjectorSettings(Settings):
+    """Maps from encoder output and image features to the shared space."""
+
+    dim: int = Field(256, ge=1)
+    brain: Literal["none", "linear"] = "none"
+    image: Literal["none", "linear", "mlp"] = "linear"
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class ObjectiveSettings(Settings):
+    """InfoNCE between brain and image; see `brainalign.objectives.InfoNCE`."""
+
+    temperature: float = Field(0.07, gt=0)
+    scale_mode: Literal["fixed", "learned", "softplus"] = "fixed"
+    normalize_brain: bool = True
+    symmetric: bool = True
+
+
+class TrainingSettings(Settings):
+    """The optimiser and its budget."""
+
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    lr: float = Field(1e-3, gt=0)
+    weight_decay: float = Field(1e-4, ge=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    epochs: int = Field(100, ge=1)
+    batch_size: int = Field(1024, ge=2)
+    schedule: Literal["constant", "cosine"] = "constant"
+    patience: int | None = Field(20, ge=1, description="epochs without a better validation loss before stopping")
+    noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise added to scaled training signals")
+
+
+class SelectionSettings(Settings):
+    """How epoch, layer and pooling are chosen, always on validation images."""
+
+    epoch: Literal["loss", "last"] = "loss"
+    layer: Literal["loss", "mrr", "top1"] = "mrr"
+    candidates: int = Field(20, ge=1, description="epochs kept to be scored when the test set opens (inflation gap)")
+
+
+class EvaluationSettings(Settings):
+    """How the one opening of the test set is scored."""
+
+    repetitions: int | None = Field(None, ge=1, description="test trials averaged in a query; null: all")
+    n_resamples: int = Field(2000, ge=100)
+    n_permutations: int = Field(2000, ge=100)
+
+
+class Recipe(Settings):
+    """A method with all its settings, resolved for one kind of data.
+
+    Attributes
+    ----------
+    name : str
+        For example `shallow-alignment`, or `shallow-alignment/paper`.
+    profile : str
+        The profile that was laid over the method's defaults ('eeg', 'spikes', 'paper', ...).
+    budget : {'full', 'small'}
+        `small` shortens training; every result says so.
+    """
+
+    name: str
+    profile: str = ""
+    summary: str = ""
+    source: str = ""
+    family: Literal["contrastive"] = "contrastive"
+    budget: Literal["full", "small"] = "full"
+    target: TargetSettings = TargetSettings()
+    signals: SignalSettings = SignalSettings()
+    encoder: EncoderSettings = EncoderSettings()
+    projector: ProjectorSettings = ProjectorSettings()
+    objective: ObjectiveSettings = ObjectiveSettings()
+    training: TrainingSettings = TrainingSettings()
+    selection: SelectionSettings = SelectionSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+
+    def facts(self) -> dict[str, Any]:
+        """Settings that decide the outcome, for the run's hash (prose left out)."""
+        return self.model_dump(mode="json", exclude={"summary", "source"})
+
+    def with_target(self, *, layer: LayerSpec, pooling: str, backbone: str | None = None) -> Recipe:
+        """The same method aimed at one layer and pooling."""
+        change: dict[str, Any] = {"layer": layer, "pooling": pooling}
+        if backbone is not None:
+            change["backbone"] = backbone
+        return self.model_copy(update={"target": self.target.model_copy(update=change)})
