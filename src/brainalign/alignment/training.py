@@ -204,7 +204,8 @@ def _exhausted(fit: Fit, settings: TrainingSettings) -> bool:
 
 def _write_checkpoint(path: Path, model: ContrastiveModel, optimizer: torch.optim.Optimizer, fit: Fit) -> None:
     tensors: State = {f"model.{k}": v for k, v in model.state_dict().items()}
-    tensors |= {f"best.{k}": v for k, v in fit.state.items()}
+    if fit.epoch not in fit.candidates:  # otherwise the chosen weights are among the stored epochs
+        tensors |= {f"best.{k}": v for k, v in fit.state.items()}
     for epoch, state in fit.candidates.items():
         tensors |= {f"candidate.{epoch}.{k}": v for k, v in state.items()}
     for index, slots in optimizer.state_dict()["state"].items():
@@ -227,4 +228,5 @@ def _resume(path: Path, model: ContrastiveModel, optimizer: torch.optim.Optimize
     for name, value in parts["candidate"].items():
         epoch, _, rest = name.partition(".")
         fit.candidates.setdefault(int(epoch), {})[rest] = value
-    fit.history, fit.epoch, fit.state = facts["history"], facts["epoch"], parts["best"]
+    fit.history, fit.epoch = facts["history"], facts["epoch"]
+    fit.state = parts["best"] or fit.candidates[fit.epoch]

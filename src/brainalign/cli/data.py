@@ -47,7 +47,7 @@ def datasets(
                 raise InputError("where should the files go?", where="datasets fetch", hint="give --root DIR")
             with c.reporter(quiet).step(f"fetching {name}") as tick:
                 report = fetch(name, root, subject or (), progress=lambda done, total, _: tick(done, total))
-            c.emit(report) if json else print(f"{report['fetched']} fetched, {report['present']} already there: {root}")
+            c.emit(report) if json else print(report["summary"])
         case [name]:
             facts = describe(name, root)
             c.emit(facts) if json else [print(f"{key:12} {value}") for key, value in facts.items()]

@@ -61,5 +61,9 @@ def fetch(
     found: type[Dataset] = dataset_class(name)
     files = found.remote_files(tuple(subjects))
     report = fetch_files(files, root, progress=progress)
-    return {"fetched": len(report.fetched), "present": len(report.present), "unverified": len(report.recorded)}
+    return {
+        "root": str(root),
+        "summary": str(report),
+        "files": [asdict(file) for file in report.files],
+    }
 

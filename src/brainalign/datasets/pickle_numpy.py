@@ -33,9 +33,11 @@ class Maker:
         self._make = make
 
     def __call__(self, *args: Any) -> Any:
+        """Do what the name stands for."""
         return self._make(*args)
 
     def __setstate__(self, state: object) -> None:
+        """Refuse to be changed."""
         raise ValueError("state for a function")
 
 
@@ -91,10 +93,13 @@ def stand_ins(path: object, size: int) -> dict[tuple[str, str], Maker]:
         names[f"{core}.numeric", "_frombuffer"] = Maker(from_buffer)
     for builtins in ("__builtin__", "builtins"):
         names[builtins, "bytes"] = Maker(lambda: b"")  # how protocol 2 spells empty bytes
-    names["collections", "OrderedDict"] = Maker(
-        lambda: {}
-    )  # filled by later opcodes; an argument could copy without end
+    names["collections", "OrderedDict"] = Maker(_ordered)
     return names
+
+
+def _ordered() -> dict[Any, Any]:
+    """Later opcodes fill it; taking an argument, as dict does, would copy one dictionary without end."""
+    return {}
 
 
 def _forbidden(*_: object) -> NoReturn:
@@ -112,6 +117,7 @@ class DtypeBox:
         self.dtype: np.dtype[Any] = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take the byte order; ValueError if the dtype is not plain."""
         version, order, subdtype, names, fields = state[:5]
         plain = len(state) == 8 and version == 3 and (subdtype, names, fields) == (None, None, None)
         if not plain or order not in ("<", ">", "|", "="):
@@ -131,12 +137,14 @@ class ArrayBox:
         self.shape: tuple[int, ...] = ()
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
+        """Take what `numpy.ndarray.__reduce__` wrote; ValueError if its parts do not fit."""
         version, shape, dtype, is_fortran, data = state
         if version != 1:
             raise ValueError(f"an array state of version {version!r}")
         self.fill(data, dtype, shape, "F" if is_fortran else "C")
 
     def fill(self, data: object, dtype_box: object, shape: object, order: object) -> None:
+        """Take data (bytes, or a list of objects) for a shape; ValueError if they do not fit."""
         if not isinstance(dtype_box, DtypeBox) or order not in ("C", "F"):
             raise ValueError(f"an array of order {order!r} with a {type(dtype_box).__name__} as dtype")
         self.shape, dtype = _whole_numbers(shape), dtype_box.dtype

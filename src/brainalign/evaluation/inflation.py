@@ -13,9 +13,10 @@ from brainalign.errors import InputError
 def inflation_gap(chosen: float, candidates: ArrayLike) -> float:
     """Best test score among all candidates minus the test score of the one chosen on validation.
 
-    It is what picking the best epoch (or layer, or row of a sweep) on the test set would have claimed on top of the honest
-    number: part real (validation chose a worse candidate), part luck (the largest of many noisy scores). It is a report
-    about the selection, never a correction to the headline. `expected_inflation_of_noise` gives the size of the luck.
+    It is what picking the best epoch (or layer, or row of a sweep) on the test set would have claimed on top of the
+    honest number: part real (validation chose a worse candidate), part luck (the largest of many noisy scores). It is a
+    report about the selection, never a correction to the headline. `expected_inflation_of_noise` gives the size of the
+    luck.
 
     Parameters
     ----------
@@ -44,15 +45,15 @@ def inflation_gap(chosen: float, candidates: ArrayLike) -> float:
     if scores.size == 0:
         raise InputError("the inflation gap needs the test scores of the candidates, got none")
     if not (np.isfinite(scores).all() and math.isfinite(chosen)):
-        raise InputError("the inflation gap needs finite scores, got NaN or infinity among the chosen and the candidates")
+        raise InputError("the inflation gap needs finite scores, got NaN or infinity")
     return max(0.0, float(scores.max()) - chosen)
 
 
 def expected_inflation_of_noise(n_queries: int, p: float, n_candidates: int) -> float:
     """Mean inflation gap when all candidates are equally good, so that all of it is luck.
 
-    The expected maximum of `n_candidates` independent hit rates, each Binomial(n_queries, p) / n_queries, minus p. Epochs of
-    one run are positively correlated, for which this is an upper bound.
+    The expected maximum of `n_candidates` independent hit rates, each Binomial(n_queries, p) / n_queries, minus p.
+    Epochs of one run are positively correlated, for which this is an upper bound.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Identification metrics on a similarity matrix: rows are brain signals (queries), columns are gallery images.
 
-Every metric is a function of where the true image stands in its row. Ties are broken in expectation: among `tied` images
-that score exactly as the true one, its place is taken as uniform, which is what a random tie-break gives on average. A
-constant matrix therefore scores chance on every metric, whatever the order of the gallery.
+Every metric is a function of where the true image stands in its row. Ties are broken in expectation: among `tied`
+images that score exactly as the true one, its place is taken as uniform, which is what a random tie-break gives on
+average. A constant matrix therefore scores chance on every metric, whatever the order of the gallery.
 """
 
 from __future__ import annotations
@@ -194,8 +194,8 @@ def median_rank(similarity: ArrayLike, targets: ArrayLike) -> float:
 def two_way_identification(similarity: ArrayLike, targets: ArrayLike) -> float:
     """Share of (query, distractor) pairs in which the true image scores above the distractor; ties count half.
 
-    Each query's share is the area under its ROC curve (true image against distractors), so it follows from the rank alone:
-    1 - rank / (n_gallery - 1). Chance is 0.5 whatever the gallery's size.
+    Each query's share is the area under its ROC curve (true image against distractors), so it follows from the rank
+    alone: 1 - rank / (n_gallery - 1). Chance is 0.5 whatever the gallery's size.
 
     Raises
     ------
@@ -228,7 +228,7 @@ def check_similarity(similarity: ArrayLike) -> NDArray[Any]:
         got = f"shape {matrix.shape} of {matrix.dtype}"
         raise InputError(f"similarity must be a (n_queries, n_gallery) matrix of real numbers, got {got}")
     if matrix.size == 0:
-        raise InputError(f"similarity is empty: shape {matrix.shape}", hint="give at least one query and one gallery image")
+        raise InputError(f"similarity is empty: shape {matrix.shape}", hint="give a query and a gallery image")
     if matrix.dtype.kind == "f" and np.isnan(matrix.min()):
         row, column = np.argwhere(np.isnan(matrix))[0]
         raise InputError(

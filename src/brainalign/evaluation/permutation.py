@@ -41,9 +41,10 @@ def permutation_test(
 ) -> PermutationTest:
     """Shuffle which image belongs to which signals, and count how often that scores as well.
 
-    Images are shuffled, not queries: all queries of one image keep one common label, because repeated presentations of an
-    image resemble each other whether or not they are decodable. Where every query shows another image the two are the same.
-    The shuffle is among the tested images, so a decoder that merely prefers some gallery images gains nothing.
+    Images are shuffled, not queries: all queries of one image keep one common label, because repeated presentations of
+    an image resemble each other whether or not they are decodable. Where every query shows another image the two are
+    the same. The shuffle is among the tested images, so a decoder that merely prefers some gallery images gains
+    nothing.
 
     Nothing is ranked twice: the rank every tested image has in every row is computed once, a permutation reads one
     entry a row.
@@ -71,14 +72,14 @@ def permutation_test(
 
     Notes
     -----
-    `null_mean` is no independent control where the gallery holds just the tested images: averaged over all shuffles every row
-    visits every column once, which is chance by arithmetic. A control that can reveal a leak is a model *trained* on
-    shuffled pairs.
+    `null_mean` is no independent control where the gallery holds just the tested images: averaged over all shuffles
+    every row visits every column once, which is chance by arithmetic. A control that can reveal a leak is a model
+    *trained* on shuffled pairs.
 
     References
     ----------
-    The identity stays among the draws (the +1): B. Phipson and G. K. Smyth, "Permutation P-values should never be zero",
-    Statistical Applications in Genetics and Molecular Biology 9 (2010), article 39, equation 2.
+    The identity stays among the draws (the +1): B. Phipson and G. K. Smyth, "Permutation P-values should never be
+    zero", Statistical Applications in Genetics and Molecular Biology 9 (2010), article 39, equation 2.
 
     Examples
     --------
@@ -96,7 +97,8 @@ def permutation_test(
 
     total = float(per_query.sum())
     null = _permuted_sums(by_image, n_permutations, np.random.default_rng(seed))
-    as_good = np.count_nonzero(null >= total - 1e-9 * max(1.0, abs(total)))  # sums in another order differ in the last digits
+    rounding = 1e-9 * max(1.0, abs(total))  # sums in another order differ in the last digits
+    as_good = np.count_nonzero(null >= total - rounding)
     return PermutationTest(
         metric=metric,
         observed=total / len(per_query),

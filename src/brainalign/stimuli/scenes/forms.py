@@ -57,10 +57,10 @@ def family(
     swing: float = 45.0,
     floats: bool = False,
 ) -> Callable[[Callable[[frozenset[str]], list[Solid]]], Callable[[frozenset[str]], list[Solid]]]:
-    """Register a builder under its function name ('pine_tree' becomes 'pine tree')."""
+    """Register a builder under its function name ('pine_tree' becomes 'pine tree', 'cone_block' 'cone')."""
 
     def register(build: Callable[[frozenset[str]], list[Solid]]) -> Callable[[frozenset[str]], list[Solid]]:
-        name = build.__name__.replace("_", " ")
+        name = build.__name__.removesuffix("_block").replace("_", " ")
         _FAMILIES[name] = Family(name, category, extras, build, wrap, yaw, swing, floats)
         return build
 
@@ -70,6 +70,6 @@ def family(
 def families() -> dict[str, Family]:
     """Return every family by name, in a fixed order."""
     # The modules register their families when they are imported.
-    from brainalign.stimuli.scenes import forms_built, forms_living, forms_small  # noqa: F401
+    from brainalign.stimuli.scenes import forms_built, forms_growing, forms_living, forms_moving, forms_small  # noqa: F401
 
     return {name: _FAMILIES[name] for name in sorted(_FAMILIES)}

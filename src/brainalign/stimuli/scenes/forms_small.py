@@ -1,5 +1,7 @@
 """Geometric bodies, containers and tools."""
 
+# ruff: noqa: D103 - a builder's name and its extras say what it builds.
+
 from __future__ import annotations
 
 import math
@@ -261,11 +263,15 @@ def spoon(extras: Extras) -> list[Solid]:
 
 @family("tool", ("fresh paint", "a hanging ring"), swing=50, floats=True)
 def brush(extras: Extras) -> list[Solid]:
-    solids: list[Solid] = [("body", blend(0.2, rod((0, 0.1, 0), (0, 0.9, 0), 0.17, 0.1), box((0, 1.15, 0), (0.42, 0.2, 0.15))))]
+    solids: list[Solid] = [
+        ("body", blend(0.2, rod((0, 0.1, 0), (0, 0.9, 0), 0.17, 0.1), box((0, 1.15, 0), (0.42, 0.2, 0.15))))
+    ]
     solids.append(("metal", box((0, 1.42, 0), (0.47, 0.13, 0.18))))
     solids.append(("straw", box((0, 1.82, 0), (0.43, 0.36, 0.14), 0.06)))
     if "fresh paint" in extras:
-        solids.append(("accent", union(box((0, 2.12, 0), (0.47, 0.2, 0.18), 0.1), rod((0.2, 2, 0.1), (0.2, 1.65, 0.12), 0.1))))
+        solids.append(
+            ("accent", union(box((0, 2.12, 0), (0.47, 0.2, 0.18), 0.1), rod((0.2, 2, 0.1), (0.2, 1.65, 0.12), 0.1)))
+        )
     if "a hanging ring" in extras:
         solids.append(("metal", torus((0, -0.1, 0), 0.16, 0.05)))
     return solids

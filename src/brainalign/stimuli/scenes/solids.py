@@ -23,7 +23,7 @@ def _length(*components: Array) -> Array:
     total = components[0] * components[0]
     for c in components[1:]:
         total += c * c
-    return np.sqrt(total)
+    return np.asarray(np.sqrt(total))
 
 
 def sphere(centre: Vec, radius: float) -> Field:
@@ -134,8 +134,8 @@ def revolve(profile: Sequence[tuple[float, float]], wall: float | None = None) -
         side = (_length(x, z) - (left + (table32[cell + 1] - left) * (at - cell.astype(np.float32)))) * steep
         solid = np.maximum(side, np.maximum(low - y, y - high))
         if wall is None:
-            return solid
-        return np.maximum(solid, -np.maximum(side + wall, low + wall - y))
+            return np.asarray(solid)
+        return np.asarray(np.maximum(solid, -np.maximum(side + wall, low + wall - y)))
 
     return field
 
@@ -237,7 +237,10 @@ def mirror(solid: Field, *axes: str) -> Field:
 
 
 def around(count: int, solid: Field) -> Field:
-    """Repeat what lies along positive x `count` times around the y axis."""
+    """Repeat what lies along positive x `count` times around the y axis.
+
+    The solid must be symmetric in z, else the field jumps between the sectors and no longer bounds the distance.
+    """
     step = 2 * math.pi / count
 
     def field(x: Array, y: Array, z: Array) -> Array:

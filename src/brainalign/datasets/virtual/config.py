@@ -1,0 +1,201 @@
+"""The options of a virtual brain: what is planted, how strong, under how much noise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+from typing import Any
+
+from brainalign.errors import InputError, unknown_name
+
+PATHWAYS = ("both", "early", "late", "none")
+TARGET_BACKBONE = "pip:efficientnet-lite0"
+PLANTED_BACKBONE = "pip:efficientnet-lite2"
+
+# THINGS-EEG2's 63 electrodes in its order; the last 17 are the occipito-parietal ones most papers decode from.
+CHANNELS_63 = tuple(
+    "Fp1 Fp2 AF7 AF3 AFz AF4 AF8 F7 F5 F3 F1 F2 F4 F6 F8 FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 FT10 T7 C5 C3 C1 Cz C2 "
+    "C4 C6 T8 TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO3 POz PO4 PO8 O1 Oz O2".split()
+)
+POSTERIOR_17 = CHANNELS_63[-17:]
+
+
+@dataclass(frozen=True)
+class Preset:
+    """Size of a virtual data set.
+
+    Attributes
+    ----------
+    n_concepts, n_exemplars : int
+        Training concepts and images of each.
+    n_test : int
+        Held-out test concepts, one image each.
+    sfreq : float
+        Hz.
+    """
+
+    name: str
+    n_concepts: int
+    n_exemplars: int
+    n_test: int
+    ch_names: tuple[str, ...]
+    sfreq: float
+    n_subjects: int
+    n_sessions: int = 4
+    test_per_session: int = 20
+    tmin: float = -0.2
+    tmax: float = 1.0
+
+    @property
+    def n_times(self) -> int:
+        """Samples an epoch, the sample at `tmax` left out."""
+        return round((self.tmax - self.tmin) * self.sfreq)
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """'1', '2', ..."""
+        return tuple(str(s + 1) for s in range(self.n_subjects))
+
+
+PRESETS = {
+    p.name: p
+    for p in (
+        Preset("small", 200, 5, 200, POSTERIOR_17, 100.0, 4),
+        Preset("full", 400, 10, 200, CHANNELS_63, 250.0, 10),
+    )
+}
+
+
+@dataclass(frozen=True)
+class VirtualBrainConfig:
+    """Options of a virtual brain; equations in docs/virtual-brain.md.
+
+    Attributes
+    ----------
+    pathways : {'both', 'early', 'late', 'none'}
+        Which pathways answer to the image. 'none' leaves the response that all images share, and the noise.
+    late_backbone : str, optional
+        Network whose layers drive the late pathway; by default another than the default decoding target.
+    late_layer : str, optional
+        Its layers, comma separated, from earlier to later in time.
+    same_network : bool
+        Plant in the very network that is the default decoding target. Only for tests of the code: a sweep over its layers
+        must find the planted one. The data set's name says so.
+    signal : float
+        Factor on the part of the response that differs between images.
+    noise : float
+        Factor on everything that does not answer to the stimulus (background, alpha, blinks, drift, sensor noise).
+    concept_share : float
+        Share of the late pathway's variance that is a code of the concept, the same for all its images.
+    saturation : float
+        Gain in front of the tanh of every source; 0 is linear.
+    jitter_s : float
+        Standard deviation of the latency between trials, seconds.
+    gain_sd : float
+        Standard deviation of the response's gain between trials.
+    seed : int
+        Everything random derives from it.
+    """
+
+    pathways: str = "both"
+    late_backbone: str | None = None
+    late_layer: str | None = None
+    same_network: bool = False
+    signal: float = 1.0
+    noise: float = 1.0
+    concept_share: float = 0.2
+    saturation: float = 0.7
+    jitter_s: float = 0.01
+    gain_sd: float = 0.15
+    seed: int = 0
+
+    @classmethod
+    def from_options(cls, **options: Any) -> VirtualBrainConfig:
+        """Read options as a command line or a recipe gives them (text is converted).
+
+        Raises
+        ------
+        InputError
+            If an option is unknown or its value is out of range.
+
+        Examples
+        --------
+        >>> VirtualBrainConfig.from_options(noise="0.5", late_layer=12).noise
+        0.5
+        """
+        types = {f.name: str(f.type) for f in fields(cls)}
+        for name in options:
+            if name not in types:
+                raise unknown_name("option of virtual-eeg", name, types)
+        config = cls(**{name: _convert(name, types[name], value) for name, value in options.items()})
+        return config.check()
+
+    def check(self) -> VirtualBrainConfig:
+        """Return the configuration if its values make sense."""
+        if self.pathways not in PATHWAYS:
+            raise unknown_name("choice of pathways", self.pathways, PATHWAYS)
+        ranges = {
+            "signal": (0, 100), "noise": (0, 100), "concept_share": (0, 1), "saturation": (0, 10),
+            "jitter_s": (0, 0.05), "gain_sd": (0, 0.5), "seed": (0, 2**31 - 1),
+        }  # fmt: skip
+        for name, (low, high) in ranges.items():
+            value = getattr(self, name)
+            if not low <= value <= high:
+                raise InputError(f"{name} is {value}, expected {low} to {high}", where="virtual-eeg")
+        if self.late_backbone == TARGET_BACKBONE and not self.same_network:
+            raise InputError(
+                f"{TARGET_BACKBONE} is the default decoding target: planting in it is circular",
+                where="virtual-eeg",
+                hint="choose another late_backbone, or say same_network=true (tests of the code only)",
+            )
+        if self.same_network and self.late_backbone not in (None, TARGET_BACKBONE):
+            raise InputError(f"same_network plants in {TARGET_BACKBONE}, not in {self.late_backbone}", where="virtual-eeg")
+        if any(not layer.strip() for layer in (self.late_layer or "0").split(",")):
+            raise InputError(f"late_layer is '{self.late_layer}'", where="virtual-eeg", hint="for example '12,17'")
+        return self
+
+    @property
+    def backbone(self) -> str:
+        """The planted network."""
+        return self.late_backbone or (TARGET_BACKBONE if self.same_network else PLANTED_BACKBONE)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """The planted layers, each once, in the order given."""
+        given = self.late_layer or ("8" if self.same_network else "9,17")
+        return tuple(dict.fromkeys(layer.strip() for layer in given.split(",")))
+
+    @property
+    def has_early(self) -> bool:
+        """Whether the early pathway answers to the image."""
+        return self.pathways in ("both", "early")
+
+    @property
+    def has_late(self) -> bool:
+        """Whether the late pathway answers to the image."""
+        return self.pathways in ("both", "late")
+
+    def facts(self) -> dict[str, Any]:
+        """Every option that changes the data, resolved."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        return values | {"late_backbone": self.backbone, "late_layer": ",".join(self.layers)}
+
+
+def _convert(name: str, kind: str, value: Any) -> Any:
+    """Bring one option to the type of its field."""
+    if value is None and "None" in kind:
+        return None
+    if kind == "bool":
+        known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if str(value).lower() not in known:
+            raise InputError(f"{name} is '{value}', expected true or false", where="virtual-eeg")
+        return known[str(value).lower()]
+    if kind in ("int", "float"):
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        if not math.isfinite(number) or (kind == "int" and number != int(number)):
+            raise InputError(f"{name} is '{value}', expected a {'whole ' * (kind == 'int')}number", where="virtual-eeg")
+        return int(number) if kind == "int" else number
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

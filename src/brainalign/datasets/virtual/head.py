@@ -1,0 +1,94 @@
+"""The head: electrodes, a three-shell sphere and the potentials of dipoles in it, all from MNE."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from brainalign.datasets.virtual.config import CHANNELS_63
+
+if TYPE_CHECKING:
+    import mne
+
+Array = NDArray[np.float64]
+NAM_TO_UV = 1e-9 * 1e6  # dipole moment in nAm, potential in microvolts
+
+
+@dataclass(frozen=True)
+class Head:
+    """A spherical head under the 63 electrodes of THINGS-EEG2.
+
+    Attributes
+    ----------
+    info : mne.Info
+        The electrodes, at their places of the standard 10-05 montage.
+    sphere : mne.bem.ConductorModel
+        Brain, fluid, skull and skin shells fitted to the electrodes (MNE's default radii and conductivities).
+    positions : array of shape (63, 3)
+        Electrodes, metres, head coordinates.
+    """
+
+    info: mne.Info
+    sphere: mne.bem.ConductorModel
+    positions: Array
+
+    @property
+    def centre(self) -> Array:
+        """Centre of the sphere, metres, (3,)."""
+        return np.asarray(self.sphere["r0"], dtype=np.float64)
+
+    @property
+    def radius(self) -> float:
+        """Outer radius of the sphere, metres."""
+        return float(self.sphere["layers"][-1]["rad"])
+
+    def direction(self, ch_name: str) -> Array:
+        """Unit vector from the centre to an electrode, (3,)."""
+        offset = self.positions[CHANNELS_63.index(ch_name)] - self.centre
+        return np.asarray(offset / np.linalg.norm(offset))
+
+    def leadfield(self, positions: Array, orientations: Array) -> Array:
+        """Potentials of unit dipoles against the average of the 63 electrodes.
+
+        Parameters
+        ----------
+        positions : array of shape (n_dipoles, 3)
+            Metres, head coordinates, inside the brain shell.
+        orientations : array of shape (n_dipoles, 3)
+            Unit vectors.
+
+        Returns
+        -------
+        array of shape (63, n_dipoles)
+            Microvolts for 1 nAm.
+        """
+        import mne
+
+        n = len(positions)
+        dipoles = mne.Dipole(np.arange(n) / 1000.0, positions, np.ones(n), orientations, np.ones(n))
+        with mne.utils.use_log_level("ERROR"):
+            forward, _ = mne.make_forward_dipole(dipoles, self.sphere, self.info)
+        gain: Array = forward["sol"]["data"] * NAM_TO_UV
+        return gain - gain.mean(axis=0)
+
+
+@functools.cache
+def standard_head() -> Head:
+    """The head that all virtual subjects share (their brains differ)."""
+    import mne
+
+    with mne.utils.use_log_level("ERROR"):
+        info = mne.create_info(list(CHANNELS_63), 100.0, "eeg")
+        info.set_montage(mne.channels.make_standard_montage("standard_1005"))
+        sphere = mne.make_sphere_model("auto", "auto", info)
+    positions = np.array([channel["loc"][:3] for channel in info["chs"]], dtype=np.float64)
+    return Head(info, sphere, positions)
+
+
+def pick_channels(ch_names: tuple[str, ...]) -> NDArray[np.intp]:
+    """Rows of the 63 electrodes that hold the named channels."""
+    return np.array([CHANNELS_63.index(name) for name in ch_names], dtype=np.intp)

@@ -1,0 +1,39 @@
+"""Brain encoders by name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from typing import Any
+
+from brainalign.encoders.base import BrainEncoder
+from brainalign.errors import InputError, unknown_name
+
+ENCODERS: dict[str, str] = {
+    "linear": "brainalign.encoders.linear:LinearEncoder",
+    "eegproject": "brainalign.encoders.eegproject:EEGProject",
+}
+
+
+def build_encoder(name: str, *, n_chans: int, n_times: int, dim: int, **options: Any) -> BrainEncoder:
+    """Build an encoder.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown, or the encoder cannot take signals of this size.
+    """
+    if name not in ENCODERS:
+        raise unknown_name("encoder", name, ENCODERS)
+    module, _, attribute = ENCODERS[name].partition(":")
+    kind: type[BrainEncoder] = getattr(importlib.import_module(module), attribute)
+    known = [p for p in inspect.signature(kind).parameters if p not in ("n_chans", "n_times", "dim")]
+    for option in options:
+        if option not in known:
+            raise unknown_name(f"option of encoder '{name}'", option, known, where="encoder.options")
+    try:
+        return kind(n_chans=n_chans, n_times=n_times, dim=dim, **options)
+    except (TypeError, ValueError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"encoder '{name}' refuses its options ({error})", where="encoder.options") from error

@@ -1,0 +1,249 @@
+"""One look for every plot: style, colours, and SVG that follows the page's light or dark colours."""
+
+from __future__ import annotations
+
+import io
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from brainalign.report.page import data_uri
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from matplotlib.axes import Axes
+
+# M. Okabe and K. Ito's colours (Color Universal Design, 2008); yellow and black are left out: too pale, and the ink's.
+BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
+SKY, PURPLE = "#56b4e9", "#cc79a7"
+SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
+MARKERS = ("o", "s", "^", "D", "v", "P")
+INK, MUTED, GRID, PAPER = "#1d1e1c", "#5f615c", "#dcddd8", "#fdfdfb"
+VARIABLES = {
+    INK: "ink",
+    MUTED: "muted",
+    GRID: "grid",
+    PAPER: "paper",
+    BLUE: "blue",
+    ORANGE: "orange",
+    GREEN: "green",
+    VERMILION: "vermilion",
+    SKY: "sky",
+    PURPLE: "purple",
+}
+STYLE: dict[str, Any] = {
+    "font.size": 10.5,
+    "axes.titlesize": 10.5,
+    "axes.labelsize": 10.5,
+    "xtick.labelsize": 10,
+    "ytick.labelsize": 10,
+    "legend.fontsize": 10,
+    "legend.frameon": False,
+    "legend.handlelength": 1.4,
+    "legend.columnspacing": 1.2,
+    "legend.borderaxespad": 0.2,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": MUTED,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.facecolor": "none",
+    "figure.facecolor": "none",
+    "savefig.facecolor": "none",
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.major.width": 0.7,
+    "ytick.major.width": 0.7,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "axes.axisbelow": True,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4.5,
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # names of layers and subjects are data, never formulas
+    "text.usetex": False,
+}
+SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure of the page.
+
+    Attributes
+    ----------
+    name : str
+        Unique on the page.
+    title, caption, alt : str
+        `alt` says in words what the plot shows, for those who cannot see it.
+    svg : Markup
+    table : str
+        The plotted numbers as CSV.
+    """
+
+    name: str
+    title: str
+    caption: str
+    alt: str
+    svg: Markup
+    table: str
+    wide: bool = False
+
+    @property
+    def href(self) -> str:
+        """The plotted numbers, to be saved."""
+        return data_uri(self.table)
+
+
+def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, float] = (5.4, 3.3)) -> Markup:
+    """Let a function paint on axes in the house style; the result is an `<svg>` element to be placed in a page.
+
+    Parameters
+    ----------
+    name : str
+        Put before every id inside, so that several plots can share a page.
+    alt : str
+        Text for screen readers.
+    size : (float, float)
+        Inches. Text is about 10.5 points, so a plot of 5.4 inches stays readable on a phone.
+    """
+    from matplotlib import rc_context
+    from matplotlib.figure import Figure
+
+    with rc_context({**STYLE, "svg.hashsalt": name}):
+        figure = Figure(figsize=size, layout="constrained")
+        paint(figure.subplots())
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    return _embed(buffer.getvalue(), name, alt)
+
+
+def clean(text: object, longest: int = 28) -> str:
+    """A label fit for a plot: no control characters (XML forbids them), not too long."""
+    shown = _CONTROL.sub("\ufffd", str(text))
+    return shown if len(shown) <= longest else shown[: longest - 1] + "…"
+
+
+def _embed(svg: bytes, name: str, alt: str) -> Markup:
+    """Matplotlib's file as an element: own ids, colours as variables of the page, nothing but shapes and text."""
+    from markupsafe import Markup
+
+    root = ET.fromstring(svg)
+    for parent in list(root.iter()):
+        for child in list(parent):
+            if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
+                parent.remove(child)
+    used = _references(root)
+    for element in root.iter():
+        _adapt(element, name, used)
+    for key in ("width", "height"):
+        root.attrib.pop(key, None)
+    root.attrib |= {"role": "img", "aria-label": _CONTROL.sub("\ufffd", alt)}
+    ET.register_namespace("", SVG)
+    ET.register_namespace("xlink", XLINK)
+    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 (the serialiser escapes text and attributes)
+
+
+def _references(root: ET.Element) -> set[str]:
+    """Ids that something inside points at."""
+    found = set()
+    for element in root.iter():
+        for value in element.attrib.values():
+            found.update(re.findall(r"url\(#([^)]+)\)", value))
+            if value.startswith("#"):
+                found.add(value[1:])
+    return found
+
+
+def _adapt(element: ET.Element, name: str, used: set[str]) -> None:
+    for key, value in list(element.attrib.items()):
+        if key == "id":
+            if value in used:
+                element.set(key, f"{name}-{value}")
+            else:
+                del element.attrib[key]
+        elif key == f"{{{XLINK}}}href" and value.startswith("#"):
+            element.set(key, f"#{name}-{value[1:]}")
+        else:
+            value = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", value)
+            element.set(key, re.sub(r"#[0-9a-f]{6}\b", _variable, value) if key in ("style", "fill", "stroke") else value)
+
+
+def _variable(match: re.Match[str]) -> str:
+    """A colour of ours becomes the page's variable; the plain colour stays as fall-back for an SVG taken out of the page."""
+    name = VARIABLES.get(match[0])
+    return f"var(--{name}, {match[0]})" if name else match[0]
+
+
+def legend_above(ax: Axes, columns: int = 3) -> None:
+    """A legend over the plot, at its left."""
+    handles, labels = ax.get_legend_handles_labels()
+    if handles:
+        ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns)
+
+
+def percent_axis(ax: Axes, label: str, axis: str = "y") -> None:
+    """An axis of percents that starts at 0."""
+    if axis == "y":
+        ax.set_ylim(0, min(ax.get_ylim()[1], 101))
+        ax.set_ylabel(label)
+    else:
+        ax.set_xlim(0, min(ax.get_xlim()[1], 101))
+        ax.set_xlabel(label)
+
+
+class DepthAxis:
+    """Where layers stand from left to right: blocks by relative depth, `head` and `final` beyond them.
+
+    Parameters
+    ----------
+    layers : iterable of (str, float)
+        Names and relative depths, 0 to 1.
+    names : bool
+        Label every layer by name (one backbone) rather than by depth (several).
+    """
+
+    BEYOND = ("head", "final")
+
+    def __init__(self, layers: Iterable[tuple[str, float]], *, names: bool = True) -> None:
+        found = dict(layers)
+        self.blocks = {name: depth for name, depth in found.items() if name not in self.BEYOND}
+        self.beyond = [name for name in self.BEYOND if name in found]
+        self.names = names
+        self._start = max(self.blocks.values(), default=0.0)
+
+    def place(self, layer: str, depth: float) -> float:
+        """Horizontal place of a layer."""
+        if layer in self.beyond:
+            return self._start + 0.11 * (1 + self.beyond.index(layer))
+        return depth
+
+    def dress(self, ax: Axes) -> None:
+        """Set ticks and label."""
+        ticks = sorted((depth, name) for name, depth in self.blocks.items()) if self.names else []
+        if not self.names:
+            ticks = [(d / 4, f"{d / 4:g}") for d in range(5) if d / 4 <= self._start + 1e-9]
+        ends = [(self.place(name, 1.0), name) for name in self.beyond]
+        shown = _thinned(ticks, ends)
+        ax.set_xticks([x for x, _ in shown], [clean(name, 12) for _, name in shown])
+        if self.blocks and self.beyond:
+            ax.axvline(self._start + 0.055, color=MUTED, linewidth=0.7, linestyle=(0, (1, 3)))
+        ax.set_xlabel("layer, placed by relative depth" if self.names else "relative depth of the layer (0 first, 1 last block)")
+
+
+def _thinned(ticks: Sequence[tuple[float, str]], ends: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
+    """Ticks whose labels do not touch; the ends always stay."""
+    kept: list[tuple[float, str]] = []
+    for x, name in ticks:
+        room = 0.026 * (len(name) + 1.2)
+        if (not kept or x - kept[-1][0] >= room) and all(end - x >= room / 2 + 0.045 for end, _ in ends):
+            kept.append((x, name))
+    return [*kept, *ends]

@@ -1,0 +1,84 @@
+"""Recipes: every key checked, profiles and overrides in order, YAML there and back."""
+
+from __future__ import annotations
+
+import pytest
+
+from brainalign.errors import InputError
+from brainalign.recipes import load_recipe, recipe_keys, recipe_names, recipe_profiles, save_recipe
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_every_shipped_recipe_resolves_in_every_profile(name, tmp_path):
+    for profile in ("", *recipe_profiles(name)):
+        full = f"{name}/{profile}" if profile else name
+        recipe = load_recipe(full, modality="eeg")
+        assert recipe.name == full
+        path = tmp_path / "r.yaml"
+        path.write_text(save_recipe(recipe))
+        assert load_recipe(str(path), modality="spikes") == recipe
+
+
+def test_profiles_follow_the_kind_of_data():
+    assert load_recipe("shallow-alignment", modality="eeg").encoder.name == "eegproject"
+    assert load_recipe("shallow-alignment", modality="spikes").encoder.name == "linear"
+    paper = load_recipe("shallow-alignment/paper", modality="spikes")
+    assert paper.encoder.name == "eegproject"
+    # papers: Du et al. 2026, section 1.2 of the specification
+    assert (paper.training.epochs, paper.training.batch_size, paper.training.lr) == (50, 1024, 1e-4)
+    assert paper.training.weight_decay == 1e-4
+    assert paper.training.optimizer == "adamw"
+    assert paper.signals.channels == "posterior"
+
+
+def test_overrides_win_and_budget_is_recorded():
+    recipe = load_recipe("shallow-alignment", modality="eeg", overrides=["training.epochs=7", "budget=small"])
+    assert recipe.training.epochs == 7
+    assert recipe.budget == "small"
+    short = load_recipe("shallow-alignment", modality="eeg", overrides=["budget=small"])
+    assert short.training.epochs < load_recipe("shallow-alignment", modality="eeg").training.epochs
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("training.epoch=3", "unknown recipe key 'training.epoch'; did you mean 'training.epochs'"),
+        ("traning.lr=1", "unknown recipe key 'traning'"),
+        ("training.epochs=many", "training.epochs: Input should be a valid integer"),
+        ("training.epochs=0", "greater than or equal to 1"),
+        ("training.lr=.nan", "training.lr"),
+        ("training.batch_size=1", "training.batch_size"),
+        ("training.lr", "is not key=value"),
+        ("=3", "is not key=value"),
+        ("training.lr={", "not YAML"),
+        ("budget=tiny", "budget: Input should be 'full' or 'small'"),
+        ("training.lr=!!python/object/apply:os.system ['true']", "not YAML"),
+        ("target.poolings=[]", "give at least one pooling"),
+    ],
+)
+def test_bad_overrides_are_refused_in_one_line(override, words):
+    with pytest.raises(InputError) as caught:
+        load_recipe("shallow-alignment", modality="eeg", overrides=[override])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_unknown_recipe_and_profile_name_the_nearest():
+    with pytest.raises(InputError, match="did you mean 'shallow-alignment'"):
+        load_recipe("shalow-alignment", modality="eeg")
+    with pytest.raises(InputError, match="did you mean 'paper'"):
+        load_recipe("shallow-alignment/papers", modality="eeg")
+
+
+@pytest.mark.parametrize("content", ["- a list", "a: [", "\x00", "!!python/object:os.system {}"])
+def test_bad_recipe_files_are_refused(tmp_path, content):
+    path = tmp_path / "bad.yaml"
+    path.write_text(content)
+    with pytest.raises(InputError, match="is not"):
+        load_recipe(str(path), modality="eeg")
+
+
+def test_keys_are_the_leaves():
+    keys = list(recipe_keys())
+    assert "training.lr" in keys
+    assert "training" not in keys
