@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from brainalign.datasets import open_dataset
 from brainalign.datasets.things_eeg2 import ThingsEEG2
 from brainalign.datasets.things_eeg2 import store as store_module
 from brainalign.errors import InputError
@@ -251,6 +252,13 @@ def test_pickles_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_array_equal(again.read([0, 30]), first.read([0, 30]))
     assert again.trials.equals(first.trials)
     assert (again.ch_names, again.sfreq, again.tmin) == (first.ch_names, first.sfreq, first.tmin)
+
+
+def test_cache_folder_of_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRAINALIGN_CACHE", str(root.parent / "theirs"))
+    official(root / "sub-01")
+    open_dataset("things-eeg2", root).recording("01")
+    assert len(list((root.parent / "theirs" / "derived" / "things-eeg2").rglob("trials.npy"))) == 2
 
 
 def test_changed_file_is_read_anew(root: Path) -> None:

@@ -60,12 +60,16 @@ class Dataset(abc.ABC):
         Folder that holds the files; None for embedded data.
     preset : str, optional
         A named size or variant (`virtual-eeg:full`).
+    cache_dir : path-like, optional
+        Where derived data are kept; the user's cache folder by default.
     """
 
     info: ClassVar[DatasetInfo]
     presets: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, root: str | Path | None = None, *, preset: str | None = None) -> None:
+    def __init__(
+        self, root: str | Path | None = None, *, preset: str | None = None, cache_dir: str | Path | None = None
+    ) -> None:
         if preset is not None and preset not in self.presets:
             offered = ", ".join(self.presets) or "none"
             raise InputError(f"dataset '{self.info.name}' has no preset '{preset}'", hint=f"presets: {offered}")

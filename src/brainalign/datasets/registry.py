@@ -32,7 +32,9 @@ def dataset_class(name: str) -> type[Dataset]:
     return found
 
 
-def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> Dataset:
+def open_dataset(
+    name: str, root: str | Path | None = None, *, cache_dir: str | Path | None = None, **options: Any
+) -> Dataset:
     """Open a data set by name (`virtual-eeg`, `virtual-eeg:full`), or a folder of own recordings by its path.
 
     Parameters
@@ -41,8 +43,10 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
         A registry name with an optional `:preset`, or an existing folder.
     root : path-like, optional
         Where the files of a named data set lie.
+    cache_dir : path-like, optional
+        Where derived data are kept; the user's cache folder by default.
     **options
-        Passed to the data set (only `virtual-*` take any).
+        Options of a virtual data set.
 
     Raises
     ------
@@ -51,7 +55,10 @@ def open_dataset(name: str, root: str | Path | None = None, **options: Any) -> D
     """
     base, _, preset = name.partition(":")
     if base in DATASETS:
-        return dataset_class(base)(root, preset=preset or None, **options)
+        found = dataset_class(base)
+        if options and not found.info.virtual:
+            raise InputError(f"dataset '{base}' takes no option '{sorted(options)[0]}'", hint="only virtual data sets do")
+        return found(root, preset=preset or None, cache_dir=cache_dir, **options)
     if Path(name).is_dir() or "/" in name:
         from brainalign.datasets.folder import FolderDataset
 

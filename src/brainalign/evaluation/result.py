@@ -105,7 +105,7 @@ class Data(_Part):
 class Result(_Part):
     """What `result.json` holds. No score without an interval, a chance level and the count of test openings."""
 
-    schema_: Literal["brainalign.result/1"] = Field(SCHEMA, alias="schema")
+    schema_: Literal["brainalign.result/1"] = Field(default="brainalign.result/1", alias="schema")
     recipe: str
     profile: str
     budget: str
@@ -133,7 +133,9 @@ class Result(_Part):
     n_train: int
     data: Data
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
+    )
 
 
 def read_result(folder: str | Path) -> Result:
@@ -178,8 +180,8 @@ def source_commit() -> str | None:
         return None
 
     def git(*words: str) -> str:
-        done = subprocess.run(["git", "-C", str(here.parents[3]), *words], capture_output=True, text=True, check=True, timeout=10)
-        return done.stdout.strip()
+        command = ["git", "-C", str(here.parents[3]), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
 
     try:
         return git("rev-parse", "--short=12", "HEAD") + ("+" if git("status", "--porcelain", "-uno") else "")

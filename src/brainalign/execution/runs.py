@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from brainalign.cache import default_cache_dir
 from brainalign.datasets import open_dataset
 from brainalign.errors import InputError
 from brainalign.evaluation import paired_bootstrap, smallest_detectable_difference
@@ -68,14 +71,14 @@ def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
     a, b = read_result(first), read_result(second)
     ids_a, _ = hits_of_run(first, 1)
     ids_b, _ = hits_of_run(second, 1)
-    if set(ids_a) != set(ids_b) or a.metrics.test.n_way != b.metrics.test.n_way:
+    if sorted(ids_a) != sorted(ids_b) or a.metrics.test.n_way != b.metrics.test.n_way:
         hint = "runs must share data set, subject, protocol and split"
         raise InputError(f"was not tested on the images of {first}", where=second, hint=hint)
     found: dict[str, Any] = {"a": str(first), "b": str(second), "n_queries": len(ids_a)}
-    place = {name: i for i, name in enumerate(ids_b)}
+    order_a, order_b = np.argsort(ids_a, kind="stable"), np.argsort(ids_b, kind="stable")
     for name, k in (("top1", 1), ("top5", 5)):
         hits_a, hits_b = hits_of_run(first, k)[1], hits_of_run(second, k)[1]
-        found[name] = paired_bootstrap(hits_a, hits_b[[place[i] for i in ids_a]]).to_dict()
+        found[name] = paired_bootstrap(hits_a[order_a], hits_b[order_b], images=np.array(ids_a)[order_a]).to_dict()
     found["smallest_detectable"] = smallest_detectable_difference(len(ids_a), found["top1"]["a"])
     return found
 
@@ -102,6 +105,6 @@ def rebuild_report(
 def _stimuli(dataset: str, subject: str, root: str | Path | None, cache: str | Path | None) -> StimulusSet | None:
     """The images a run showed, or None where they are not at hand: the report then says so."""
     try:
-        return open_dataset(dataset, root).stimuli(subject)
+        return open_dataset(dataset, root, cache_dir=default_cache_dir(cache)).stimuli(subject)
     except InputError:
         return None

@@ -203,7 +203,7 @@ def _summary(
         "chosen_by": f"validation_{recipe.selection.layer}",
         "conditions": conditions,
         "mean": {k: float(np.mean([c[k] for c in conditions])) for k in ("test_top1", "test_top5", "inflation_gap_top1")},
-        "comparisons": _comparisons(axes, rows, results),
+        "comparisons": _comparisons(axes, rows),
         "test_reads": max(result.test_reads for result in results),
     }
 
@@ -225,24 +225,23 @@ def _condition(rows: Sequence[Row], results: Sequence[Result], members: Sequence
     }
 
 
-def _comparisons(axes: Sequence[Axis], rows: Sequence[Row], results: Sequence[Result]) -> list[dict[str, Any]]:
+def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Chosen rows against `head` and `final` rows that are trained alike, images paired, conditions pooled."""
     if "layer" not in [axis.name for axis in axes]:
         return []
     found = []
     for other in ("head", "final"):
         pairs = []
-        for row, result in zip(rows, results, strict=True):
+        for row in rows:
             if not row.chosen:
                 continue
             twin = [r for r in rows if r.condition == row.condition and _alike(r, row) and str(r.at["layer"]) == other]
             if twin and str(row.at["layer"]) != other:
-                pairs.append((hits_of_run(row.directory.root)[1], hits_of_run(twin[0].directory.root)[1], result.split))
+                pairs.append((*hits_of_run(row.directory.root), hits_of_run(twin[0].directory.root)[1]))
         if pairs:
-            groups = np.concatenate([np.full(len(a), number) for number, (a, _, _) in enumerate(pairs)])
-            paired = paired_bootstrap(
-                np.concatenate([a for a, _, _ in pairs]), np.concatenate([b for _, b, _ in pairs]), groups=groups
-            )
+            # Conditions share test images: an image is drawn with all its queries, so that none counts as new evidence.
+            ids, ours, theirs = (np.concatenate(part) for part in zip(*pairs, strict=True))
+            paired = paired_bootstrap(ours, theirs, images=ids)
             found.append({"a": "chosen", "b": other, "conditions": len(pairs), **paired.to_dict()})
     return found
 

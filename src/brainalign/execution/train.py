@@ -19,7 +19,6 @@ from brainalign.execution.run import Job, fit_job, save_fit, score_job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
 from brainalign.recipes import load_recipe
-from brainalign.report import write_run_report
 
 log = logging.getLogger("brainalign")
 
@@ -42,9 +41,10 @@ def open_session(
     InputError
         If the data set, protocol or device is not there.
     """
+    folder = default_cache_dir(cache)
     return Session(
-        open_dataset(dataset, root, **(options or {})),
-        default_cache_dir(cache),
+        open_dataset(dataset, root, cache_dir=folder, **(options or {})),
+        folder,
         resolve_device(device),
         protocol,
         reporter or Silent(),
@@ -119,6 +119,8 @@ def run_job(session: Session, job: Job, directory: RunDirectory, *, control: boo
                 freeze_job(session, job, directory)
             score_job(session, job, directory, control=control)
     if report and not directory.has("report.html"):
+        from brainalign.report import write_run_report
+
         write_run_report(directory.root, session.stimuli(job.subject))
     return read_result(directory.root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
@@ -21,6 +22,7 @@ SKY, PURPLE = "#56b4e9", "#cc79a7"
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
 MARKERS = ("o", "s", "^", "D", "v", "P")
 INK, MUTED, GRID, PAPER = "#1d1e1c", "#5f615c", "#dcddd8", "#fdfdfb"
+WIDTH = 4.9  # inches: one column of a desktop page, the whole of a phone's
 VARIABLES = {
     INK: "ink",
     MUTED: "muted",
@@ -44,6 +46,7 @@ STYLE: dict[str, Any] = {
     "legend.handlelength": 1.4,
     "legend.columnspacing": 1.2,
     "legend.borderaxespad": 0.2,
+    "legend.borderpad": 0,
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": MUTED,
@@ -103,7 +106,7 @@ class Panel:
         return data_uri(self.table)
 
 
-def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, float] = (5.4, 3.3)) -> Markup:
+def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, float] = (WIDTH, 3.05)) -> Markup:
     """Let a function paint on axes in the house style; the result is an `<svg>` element to be placed in a page.
 
     Parameters
@@ -113,12 +116,13 @@ def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, 
     alt : str
         Text for screen readers.
     size : (float, float)
-        Inches. Text is about 10.5 points, so a plot of 5.4 inches stays readable on a phone.
+        Inches. Text is about 10.5 points, so a plot of 4.9 inches stays readable on a phone.
     """
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
-    with rc_context({**STYLE, "svg.hashsalt": name}):
+    style: Any = {**STYLE, "svg.hashsalt": name}
+    with rc_context(style):
         figure = Figure(figsize=size, layout="constrained")
         paint(figure.subplots())
         buffer = io.BytesIO()
@@ -149,7 +153,7 @@ def _embed(svg: bytes, name: str, alt: str) -> Markup:
     root.attrib |= {"role": "img", "aria-label": _CONTROL.sub("\ufffd", alt)}
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)
-    return Markup(ET.tostring(root, encoding="unicode"))  # noqa: S704 (the serialiser escapes text and attributes)
+    return Markup(ET.tostring(root, encoding="unicode"))  # the serialiser escapes text and attributes
 
 
 def _references(root: ET.Element) -> set[str]:
@@ -174,11 +178,13 @@ def _adapt(element: ET.Element, name: str, used: set[str]) -> None:
             element.set(key, f"#{name}-{value[1:]}")
         else:
             value = re.sub(r"url\(#([^)]+)\)", rf"url(#{name}-\1)", value)
-            element.set(key, re.sub(r"#[0-9a-f]{6}\b", _variable, value) if key in ("style", "fill", "stroke") else value)
+            element.set(
+                key, re.sub(r"#[0-9a-f]{6}\b", _variable, value) if key in ("style", "fill", "stroke") else value
+            )
 
 
 def _variable(match: re.Match[str]) -> str:
-    """A colour of ours becomes the page's variable; the plain colour stays as fall-back for an SVG taken out of the page."""
+    """A colour of ours becomes the page's variable; the plain one stays as fall-back outside of the page."""
     name = VARIABLES.get(match[0])
     return f"var(--{name}, {match[0]})" if name else match[0]
 
@@ -223,7 +229,7 @@ class DepthAxis:
     def place(self, layer: str, depth: float) -> float:
         """Horizontal place of a layer."""
         if layer in self.beyond:
-            return self._start + 0.11 * (1 + self.beyond.index(layer))
+            return self._start + 0.12 * (1 + self.beyond.index(layer))
         return depth
 
     def dress(self, ax: Axes) -> None:
@@ -235,15 +241,18 @@ class DepthAxis:
         shown = _thinned(ticks, ends)
         ax.set_xticks([x for x, _ in shown], [clean(name, 12) for _, name in shown])
         if self.blocks and self.beyond:
-            ax.axvline(self._start + 0.055, color=MUTED, linewidth=0.7, linestyle=(0, (1, 3)))
-        ax.set_xlabel("layer, placed by relative depth" if self.names else "relative depth of the layer (0 first, 1 last block)")
+            ax.axvline(self._start + 0.06, color=MUTED, linewidth=0.7, linestyle=(0, (1, 3)))
+        ax.set_xlabel(
+            "layer, placed by relative depth" if self.names else "relative depth of the layer (0 first, 1 last block)"
+        )
 
 
 def _thinned(ticks: Sequence[tuple[float, str]], ends: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
-    """Ticks whose labels do not touch; the ends always stay."""
-    kept: list[tuple[float, str]] = []
-    for x, name in ticks:
-        room = 0.026 * (len(name) + 1.2)
-        if (not kept or x - kept[-1][0] >= room) and all(end - x >= room / 2 + 0.045 for end, _ in ends):
-            kept.append((x, name))
-    return [*kept, *ends]
+    """Every n-th tick, n as small as keeps labels apart; the ends always stay."""
+    for step in range(1, len(ticks) + 1):
+        kept = ticks[::step]
+        room = [0.029 * (len(clean(name, 12)) + 1.2) for _, name in kept]
+        gaps = [right[0] - left[0] for left, right in itertools.pairwise(kept)]
+        if all(gap >= space for gap, space in zip(gaps, room, strict=False)):
+            return [tick for tick in kept if all(end - tick[0] >= 0.09 for end, _ in ends)] + list(ends)
+    return list(ends)

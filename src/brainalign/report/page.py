@@ -26,12 +26,16 @@ def write_page(template: str, out: Path, **context: Any) -> Path:
     from markupsafe import Markup
 
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    for name in ("percent", "interval", "points", "p_value", "duration", "plural"):
+    for name in ("percent", "interval", "points", "points_interval", "p_value", "duration", "plural"):
         environment.filters[name] = getattr(words, name)
     environment.tests["web_address"] = lambda text: str(text).startswith(("https://", "http://"))
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # noqa: S704 (our own file)
+    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file
     page = environment.get_template(template).render(css=style, version=__version__, **context)
     write_text(out, page.encode("utf-8", "replace").decode("utf-8"))  # names from JSON may hold lone surrogates
     return out
@@ -53,7 +57,9 @@ def read_table(path: Path) -> list[dict[str, str]]:
     if not rows or len(rows) > TABLE_ROWS_MAX:
         raise InputError(f"holds {len(rows)} rows, expected 1 to {TABLE_ROWS_MAX}", where=path)
     if any(None in row or None in row.values() for row in rows):
-        raise InputError("has a row whose length is not the header's", where=path, hint="run it again in another folder")
+        raise InputError(
+            "has a row whose length is not the header's", where=path, hint="run it again in another folder"
+        )
     return rows
 
 
@@ -70,7 +76,9 @@ def read_small(path: Path, limit: int = TEXT_BYTES_MAX) -> str:
             raise InputError(f"is larger than {limit} bytes", where=path, hint="this is not one of our files")
         return path.read_text(encoding="utf-8")
     except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror}", where=path, hint="is this the folder of a finished run?") from error
+        raise InputError(
+            f"cannot be read: {error.strerror}", where=path, hint="is this the folder of a finished run?"
+        ) from error
     except UnicodeDecodeError as error:
         raise InputError("is not UTF-8 text", where=path, hint="run it again in another folder") from error
 

@@ -44,6 +44,17 @@ def points(difference: float, sign: bool = True) -> str:
     return text.replace("-", "−") + f"{NBSP}points"
 
 
+def points_interval(ends: Sequence[float]) -> str:
+    """Both ends of an interval of differences.
+
+    Examples
+    --------
+    >>> points_interval([-0.01, 0.06])
+    '−1.0 to +6.0\\xa0points'
+    """
+    return f"{points(ends[0]).partition(NBSP)[0]} to {points(ends[1])}"
+
+
 def p_value(p: float) -> str:
     """A p-value with two digits.
 

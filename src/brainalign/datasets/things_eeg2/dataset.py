@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainalign.cache import default_cache_dir
 from brainalign.datasets.base import Dataset, DatasetInfo, Finding
 from brainalign.datasets.things_eeg2.images import (
     Photos,
@@ -59,7 +60,7 @@ class ThingsEEG2(Dataset):
         citation="Gifford, Dwivedi, Roig & Cichy, A large and rich EEG dataset for modeling human visual object "
         "recognition, NeuroImage 264:119754, 2022",
         url="https://osf.io/3jk45/",
-        size="1.1 GB a subject (17 channels, 100 Hz), 5 to 10 GB (63 channels, 250 Hz)",
+        size="1.1 GB a subject (17 channels, 100 Hz), 2.6 to 10.4 GB (63 channels, 250 Hz)",
         layout="sub-XX/preprocessed_eeg_{training,test}.npy, or {train,test}.pt, or {train,test}.npy + info.json; "
         "training_images/, test_images/, image_metadata.npy",
     )
@@ -74,8 +75,6 @@ class ThingsEEG2(Dataset):
     def cache_dir(self) -> Path:
         """Folder of derived files."""
         if self._cache_dir is None:
-            from brainalign.cache import default_cache_dir
-
             self._cache_dir = default_cache_dir(None)
         return self._cache_dir
 
@@ -277,7 +276,7 @@ def _check_part_images(root: Path, part: str, photos: Photos) -> Finding:
     share = "as published" if len(photos.names) == published else f"a subset of the {published} published"
     listed = f"{len(photos.names)} {part} photos of {len(set(photos.concepts))} concepts in {photos.source} ({share})"
     if not photos.there:
-        return Finding(False, photos.folder, f"no such folder; {listed}; unpack it from {HOW_TO_GET[part]}")
+        return Finding(False, photos.folder, f"no such folder; {listed}; {HOW_TO_GET[part]}, unpack it")
     missing = [name for name in photos.names if not (root / photos.folder / name).is_file()]
     if missing:
         text = f"missing, with {len(missing) - 1} others; {HOW_TO_GET[part]}"
