@@ -1,10 +1,14 @@
-"""Made folders of runs and sweeps: simulated similarities, everything else derived from them in plain numpy."""
+"""Made folders of runs and sweeps (similarities simulated, the rest in plain numpy), and a strict reader of pages."""
 
 from __future__ import annotations
 
+import base64
 import csv
+import itertools
 import json
+import re
 from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -261,6 +265,102 @@ def build_sweep(
     (folder / "sweep.json").write_text(json.dumps(summary))
     write_csv(folder / "sweep.csv", rows)
     return summary
+
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Reads a page strictly: every element is closed by its own end tag."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self.source = path.read_text(encoding="utf-8")
+        self.feed(self.source)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        names = [name for name, _ in attrs]
+        assert len(names) == len(set(names)), (tag, names)
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        self.elements.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open[-1:] != ["style"]:
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return re.sub(r"\s+", " ", "".join(self.words))
+
+    def all(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attrs for tag, attrs in self.elements if tag in tags]
+
+    def saved(self, name: str) -> bytes:
+        (found,) = [a["href"] for a in self.all("a") if a.get("download") == name]
+        return base64.b64decode(found.partition("base64,")[2])
+
+
+def assert_safe(page: Page) -> None:
+    """Nothing is loaded, nothing runs."""
+    assert page.all("script", "iframe", "object", "embed", "base", "form") == []
+    for tag, attrs in page.elements:
+        for name, value in attrs.items():
+            assert not name.startswith("on"), (tag, name)
+            if name in ("src", "href", "xlink:href", "action", "srcset", "poster", "data"):
+                allowed = ("#", "data:image/", "data:text/", "data:application/json", "data:,")
+                citation = tag == "a" and value.startswith(("https://", "http://"))
+                assert value.startswith(allowed) or citation, (tag, name, value[:60])
+    styles = re.findall(r"<style>(.*?)</style>", page.source, re.S) + [a.get("style") or "" for _, a in page.elements]
+    for style in styles:
+        assert "@import" not in style
+        assert re.findall(r"url\((?!#)", style) == []
+    (policy,) = [a["content"] for a in page.all("meta") if a.get("http-equiv") == "Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'")
+    assert "script" not in policy
+
+
+def assert_accessible(page: Page) -> None:
+    """Every picture and plot says in words what it shows; ids are unique and point somewhere."""
+    assert all((a.get("alt") or "").strip() for a in page.all("img"))
+    plots = page.all("svg")
+    assert plots
+    assert all(a["role"] == "img" and len(a["aria-label"]) > 20 for a in plots)
+    ids = [a["id"] for _, a in page.elements if "id" in a]
+    assert len(ids) == len(set(ids))
+    targets = {a["href"][1:] for a in page.all("a") if a["href"].startswith("#")}
+    targets |= {a["xlink:href"][1:] for a in page.all("use")}
+    targets |= set(re.findall(r"url\(#([^)]+)\)", page.source))
+    assert targets <= set(ids)
+    levels = [int(tag[1]) for tag, _ in page.elements if re.fullmatch("h[1-6]", tag)]
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(levels))
+    assert ("html", {"lang": "en"}) in page.elements
+
+
+@pytest.fixture
+def read_page() -> Callable[[Path], Page]:
+    """Read a page; every page must be whole, safe and accessible."""
+
+    def read(path: Path) -> Page:
+        page = Page(path)
+        assert_safe(page)
+        assert_accessible(page)
+        return page
+
+    return read
 
 
 @pytest.fixture

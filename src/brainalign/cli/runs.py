@@ -126,7 +126,7 @@ def sweep(
     ]
     c.table("VIRTUAL data" if summary["virtual"] else summary["dataset"], rows)
     for found in summary["comparisons"]:
-        print(f"chosen layer against {found['b']}: {100 * found['difference']:+.1f} points, p = {found['p']:.2g}")
+        print(f"chosen layer against {found['against']}: {100 * found['difference']:+.1f} points, p = {found['p']:.2g}")
     print(f"report: {out / 'report.html'}")
 
 

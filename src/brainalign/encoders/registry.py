@@ -12,6 +12,8 @@ from brainalign.errors import InputError, unknown_name
 ENCODERS: dict[str, str] = {
     "linear": "brainalign.encoders.linear:LinearEncoder",
     "eegproject": "brainalign.encoders.eegproject:EEGProject",
+    "mlp": "brainalign.encoders.mlp:MLP",
+    "tsconv": "brainalign.encoders.tsconv:TSConv",
 }
 
 

@@ -242,7 +242,7 @@ def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, An
             # Conditions share test images: an image is drawn with all its queries, so that none counts as new evidence.
             ids, ours, theirs = (np.concatenate(part) for part in zip(*pairs, strict=True))
             paired = paired_bootstrap(ours, theirs, images=ids)
-            found.append({"a": "chosen", "b": other, "conditions": len(pairs), **paired.to_dict()})
+            found.append({"against": other, "conditions": len(pairs), **paired.to_dict()})
     return found
 
 

@@ -31,13 +31,15 @@ class Caveat:
     text: str
 
 
-def run_caveats(result: Result, *, stored_top1: float | None = None) -> list[Caveat]:
+def run_caveats(result: Result, *, stored_top1: float | None = None, last_epoch: int | None = None) -> list[Caveat]:
     """Everything a reader of one run should know, the most serious first.
 
     Parameters
     ----------
     stored_top1 : float, optional
         Top-1 as the stored similarities have it; it must agree with the result.
+    last_epoch : int, optional
+        Number of epochs trained.
     """
     found = [
         *_data(result),
@@ -46,6 +48,7 @@ def run_caveats(result: Result, *, stored_top1: float | None = None) -> list[Cav
         *_control(result),
         *_stored(result, stored_top1),
         *_inflation(result),
+        *_too_short(result, last_epoch),
         *_validation(result),
         _scope(result),
         _queries(result),
@@ -64,8 +67,8 @@ def _data(result: Result) -> list[Caveat]:
     found = []
     if result.virtual:
         text = (
-            "The signals were computed from planted rules, not measured. The score shows that the program recovers what "
-            "was planted; it says nothing about brains and ranks no methods."
+            "The signals were computed from planted rules, not measured. The score shows that the program recovers "
+            "what was planted; it says nothing about brains and ranks no methods."
         )
         found.append(Caveat("serious", "Virtual data", text))
     if result.budget != "full":
@@ -125,7 +128,9 @@ def _control(result: Result) -> list[Caveat]:
             f"{said} (one-sided binomial {p_value(p)}). Something other than the pairing of signals and images helps."
         )
         return [Caveat("serious", "Control above chance", text)]
-    return [Caveat("checked", "Control at chance", f"{said} (one-sided binomial {p_value(p)}): no signal, no score.")]
+    return [
+        Caveat("checked", "Control at chance", f"{said} (one-sided binomial {p_value(p)}), which guessing explains.")
+    ]
 
 
 def _upper_tail(hits: int, n: int, chance: float) -> float:
@@ -149,12 +154,19 @@ def _inflation(result: Result) -> list[Caveat]:
         return []
     test = result.metrics.test
     luck = expected_inflation_of_noise(test.n_queries, test.top1, n)
+    claim = f"would have claimed {percent(test.top1 + gap)}, {points(gap)}" if gap > 0 else "would have gained nothing"
     text = (
-        f"Choosing the best of {plural(n, 'stored epoch')} on the test set would have claimed "
-        f"{percent(test.top1 + gap)}, {points(gap)}. If the epochs were equally good and independent, luck alone would "
-        f"give {points(luck)} on average. The headline does not contain this gain."
+        f"Choosing the best of {plural(n, 'stored epoch')} on the test set {claim}. If the epochs were equally good "
+        f"and independent, luck alone would give {points(luck)} on average. The headline does not contain this gain."
     )
     return [Caveat("checked", f"Inflation gap {points(gap)}", text)]
+
+
+def _too_short(result: Result, last_epoch: int | None) -> list[Caveat]:
+    if last_epoch is None or result.selection.epoch != last_epoch or result.selection.metric == "last epoch":
+        return []
+    text = f"Validation was at its best in the last epoch trained ({last_epoch}): longer training may score higher."
+    return [Caveat("limit", "Training may be too short", text)]
 
 
 def _validation(result: Result) -> list[Caveat]:
@@ -170,7 +182,7 @@ def _validation(result: Result) -> list[Caveat]:
 def _scope(result: Result) -> Caveat:
     text = (
         f"The interval covers the choice of test images only. Another subject, split or seed than {result.subject}, "
-        f"{result.split} and {result.seed} may differ by more; brainalign sweep --over subject (or split, seed) shows it."
+        f"{result.split} and {result.seed} may differ by more; a sweep over subjects, splits or seeds shows it."
     )
     return Caveat("limit", "One subject, one split, one seed", text)
 
@@ -238,8 +250,8 @@ def _row_choice(first: Result, n_rows: int, gap: float) -> list[Caveat]:
     luck = expected_inflation_of_noise(test.n_queries, test.top1, n_rows)
     text = (
         f"Choosing the best of {n_rows} rows on the test set would have claimed {points(gap)}, on average over "
-        f"conditions. If all rows were equally good and independent, luck alone would give {points(luck)}. The headline "
-        "does not contain this gain; the test scores of rows that were not chosen are exploratory."
+        f"conditions. If all rows were equally good and independent, luck alone would give {points(luck)}. The "
+        "headline does not contain this gain; the test scores of rows that were not chosen are exploratory."
     )
     return [Caveat("checked", f"Inflation gap {points(gap)}", text)]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import warnings
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -126,7 +127,9 @@ def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, 
         figure = Figure(figsize=size, layout="constrained")
         paint(figure.subplots())
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+        with warnings.catch_warnings():  # text stays text: the reader's browser has the fonts that this machine lacks
+            warnings.filterwarnings("ignore", "Glyph .* missing")
+            figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
     return _embed(buffer.getvalue(), name, alt)
 
 
@@ -140,7 +143,7 @@ def _embed(svg: bytes, name: str, alt: str) -> Markup:
     """Matplotlib's file as an element: own ids, colours as variables of the page, nothing but shapes and text."""
     from markupsafe import Markup
 
-    root = ET.fromstring(svg)
+    root = ET.fromstring(_CONTROL.sub("\ufffd", svg.decode("utf-8")))
     for parent in list(root.iter()):
         for child in list(parent):
             if child.tag in (f"{{{SVG}}}metadata", f"{{{SVG}}}style"):
@@ -196,16 +199,6 @@ def legend_above(ax: Axes, columns: int = 3) -> None:
         ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns)
 
 
-def percent_axis(ax: Axes, label: str, axis: str = "y") -> None:
-    """An axis of percents that starts at 0."""
-    if axis == "y":
-        ax.set_ylim(0, min(ax.get_ylim()[1], 101))
-        ax.set_ylabel(label)
-    else:
-        ax.set_xlim(0, min(ax.get_xlim()[1], 101))
-        ax.set_xlabel(label)
-
-
 class DepthAxis:
     """Where layers stand from left to right: blocks by relative depth, `head` and `final` beyond them.
 
@@ -229,7 +222,7 @@ class DepthAxis:
     def place(self, layer: str, depth: float) -> float:
         """Horizontal place of a layer."""
         if layer in self.beyond:
-            return self._start + 0.12 * (1 + self.beyond.index(layer))
+            return self._start + 0.14 * (1 + self.beyond.index(layer))
         return depth
 
     def dress(self, ax: Axes) -> None:
@@ -241,7 +234,7 @@ class DepthAxis:
         shown = _thinned(ticks, ends)
         ax.set_xticks([x for x, _ in shown], [clean(name, 12) for _, name in shown])
         if self.blocks and self.beyond:
-            ax.axvline(self._start + 0.06, color=MUTED, linewidth=0.7, linestyle=(0, (1, 3)))
+            ax.axvline(self._start + 0.07, color=MUTED, linewidth=0.7, linestyle=(0, (1, 3)))
         ax.set_xlabel(
             "layer, placed by relative depth" if self.names else "relative depth of the layer (0 first, 1 last block)"
         )
@@ -254,5 +247,5 @@ def _thinned(ticks: Sequence[tuple[float, str]], ends: Sequence[tuple[float, str
         room = [0.029 * (len(clean(name, 12)) + 1.2) for _, name in kept]
         gaps = [right[0] - left[0] for left, right in itertools.pairwise(kept)]
         if all(gap >= space for gap, space in zip(gaps, room, strict=False)):
-            return [tick for tick in kept if all(end - tick[0] >= 0.09 for end, _ in ends)] + list(ends)
+            return [tick for tick in kept if all(end - tick[0] >= 0.1 for end, _ in ends)] + list(ends)
     return list(ends)

@@ -20,7 +20,6 @@ from brainalign.report.figures import (
     clean,
     draw,
     legend_above,
-    percent_axis,
 )
 from brainalign.report.page import csv_text
 from brainalign.report.retrievals import Retrievals
@@ -98,7 +97,7 @@ def learning_curve(history: Rows, chosen: int | None) -> Panel:
     last = history[-1]
     alt = (
         f"Loss over {len(history)} epochs. Training: from {history[0]['train_loss']:.2f} to {last['train_loss']:.2f}; "
-        f"validation: from {history[0]['validation_loss']:.2f} to {last['validation_loss']:.2f}. Chosen: epoch {chosen}."
+        f"validation: from {history[0]['validation_loss']:.2f} to {last['validation_loss']:.2f}. Chosen: {chosen}."
     )
 
     def paint(ax: Axes) -> None:
@@ -125,8 +124,8 @@ def learning_curve(history: Rows, chosen: int | None) -> Panel:
         legend_above(ax)
 
     caption = (
-        "Contrastive loss. The epoch is chosen by validation; the test set plays no part. Training contrasts the images "
-        "of a batch, validation all validation images, so compare the shapes of the curves, not their heights."
+        "Contrastive loss. The epoch is chosen by validation; the test set plays no part. Training contrasts the "
+        "images of a batch, validation all validation images, so compare the shapes of the curves, not their heights."
     )
     table = csv_text([{k: row[k] for k in ("epoch", "train_loss", "validation_loss")} for row in history])
     return Panel("learning", "Learning curve", caption, alt, draw("learning", alt, paint), table)
@@ -214,14 +213,17 @@ def stored_epochs(result: Result) -> Panel | None:
         ax.axhline(100 * test.chance_top1, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), label="chance")
         ax.set_ylim(0, max(high, 100 * best.test_top1) * 1.15)
         ax.set_xlabel("epoch")
-        percent_axis(ax, "test top-1 (%)")
+        ax.set_ylabel("test top-1 (%)")
         _whole_ticks(ax, epochs)
         legend_above(ax)
 
+    claim = (
+        f"would have claimed {percent(test.top1 + gap)} instead of {percent(test.top1)}" if gap > 0 else "gains nothing"
+    )
     caption = (
-        f"Exploratory, never used for a choice; line and band are the reported model and its 95 % interval. All stored epochs were scored at the one opening of the test set. Picking the "
-        f"best of them afterwards would have claimed {percent(test.top1 + gap)} instead of {percent(test.top1)}: "
-        f"an inflation gap of {points(gap)}."
+        "Exploratory, never used for a choice: stored epochs were scored at the one opening of the test set. Line "
+        "and band: the reported model and its 95 % interval. "
+        f"Picking the best epoch afterwards {claim}: an inflation gap of {points(gap)}."
     )
     table = csv_text([s.model_dump() for s in scores])
     return Panel("epochs", "Stored epochs on test (exploratory)", caption, alt, draw("epochs", alt, paint), table)

@@ -62,7 +62,7 @@ def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: st
         scores=[("test", result.metrics.test), ("validation", result.metrics.validation)],
         headline=run_figures.headline(result),
         panels=[panel for panel in panels if panel is not None],
-        caveats=run_caveats(result, stored_top1=retrievals.top1),
+        caveats=run_caveats(result, stored_top1=retrievals.top1, last_epoch=int(history[-1]["epoch"])),
         ratio=times(result.metrics.test.top1 / result.metrics.test.chance_top1),
         smallest=smallest_detectable_difference(result.metrics.test.n_queries, result.metrics.test.top1),
         best=retrievals.best(N_PICTURE_ROWS),

@@ -76,7 +76,7 @@ class ValuePlaces:
     def dress(self, ax: Axes) -> None:
         """Set ticks and label."""
         crowded = sum(len(clean(v, 14)) + 2 for v in self.values) > 44
-        turn = {"rotation": 30, "ha": "right"} if crowded else {}
+        turn: dict[str, Any] = {"rotation": 30, "ha": "right"} if crowded else {}
         ax.set_xticks(range(len(self.values)), [clean(v, 14) for v in self.values], **turn)
         ax.set_xlim(-0.5, len(self.values) - 0.5)
         ax.set_xlabel(clean(self.name))
@@ -255,8 +255,11 @@ def heat_map(sweep: SweepFile) -> Panel:
     chosen = {(poolings.index(row["pooling"]), layers.index(row["layer"])) for row in sweep.rows if row["chosen"]}
     label = METRICS.get(metric, metric)
     best = np.nanargmin(cells) if metric == "validation_loss" else np.nanargmax(cells)
-    down, across = np.unravel_index(best, cells.shape)
-    alt = f"{label} for {len(layers)} layers and {len(poolings)} poolings; best at layer {layers[across]}, {poolings[down]}."
+    down_best, across_best = (int(i) for i in np.unravel_index(best, cells.shape))
+    alt = (
+        f"{label} for {len(layers)} layers and {len(poolings)} poolings; "
+        f"best at layer {layers[across_best]}, {poolings[down_best]}."
+    )
 
     def paint(ax: Axes) -> None:
         _paint_cells(ax, cells, chosen, label)
@@ -305,7 +308,7 @@ def _paint_cells(ax: Axes, cells: Any, chosen: set[tuple[int, int]], label: str)
         box = Rectangle((across + 0.04, down + 0.04), 0.92, 0.92, fill=False, edgecolor="#d55e00", linewidth=2.4)
         ax.add_patch(box)
     bar = ax.figure.colorbar(mesh, ax=ax, pad=0.015, fraction=0.05, aspect=12)
-    bar.outline.set_visible(False)  # type: ignore[operator]
+    bar.outline.set_visible(False)
     bar.set_label(label.replace("mean reciprocal rank", "mean\nreciprocal rank"))
     bar.ax.grid(visible=False)
 

@@ -27,8 +27,10 @@ NUMBERS = (
     "test_top1",
     "test_top1_ci_lo",
     "test_top1_ci_hi",
+    "test_top5",
+    "chance_top1",
+    "total_s",
 )
-NUMBERS += ("test_top5", "chance_top1", "total_s")
 
 
 class _Part(BaseModel):
@@ -89,7 +91,7 @@ class Summary(_Part):
     virtual: bool
     protocol: str
     axes: list[AxisOf]
-    chosen_by: str
+    chosen_by: Literal["validation_loss", "validation_mrr", "validation_top1"]
     conditions: list[Condition] = Field(min_length=1)
     mean: Mean
     comparisons: list[Comparison]

@@ -8,12 +8,12 @@ NBSP = "\u00a0"
 
 
 def percent(share: float, unit: bool = True) -> str:
-    """A share between 0 and 1 in percent: one decimal, more where the value is small.
+    r"""A share between 0 and 1 in percent: one decimal, more where the value is small.
 
     Examples
     --------
     >>> percent(0.705), percent(0.0002), percent(0.0)
-    ('70.5\\xa0%', '0.02\\xa0%', '0\\xa0%')
+    ('70.5\xa0%', '0.02\xa0%', '0\xa0%')
     """
     value = 100 * share
     text = f"{value:.2g}" if 0 < abs(value) < 0.1 else f"{value:.1f}"
@@ -22,57 +22,58 @@ def percent(share: float, unit: bool = True) -> str:
 
 
 def interval(ends: Sequence[float]) -> str:
-    """Both ends of an interval of shares.
+    r"""Both ends of an interval of shares.
 
     Examples
     --------
     >>> interval([0.638, 0.764])
-    '63.8 to 76.4\\xa0%'
+    '63.8 to 76.4\xa0%'
     """
     return f"{percent(ends[0], unit=False)} to {percent(ends[1])}"
 
 
 def points(difference: float, sign: bool = True) -> str:
-    """A difference of two shares in percentage points.
+    r"""A difference of two shares in percentage points.
 
     Examples
     --------
     >>> points(0.025), points(-0.12), points(0.12, sign=False)
-    ('+2.5\\xa0points', '−12.0\\xa0points', '12.0\\xa0points')
+    ('+2.5\xa0points', '−12.0\xa0points', '12.0\xa0points')
     """
-    text = f"{100 * difference:+.1f}" if sign else f"{100 * difference:.1f}"
+    value = round(100 * difference, 1) + 0.0  # no minus zero
+    text = f"{value:+.1f}" if sign and value else f"{value:.1f}"
     return text.replace("-", "−") + f"{NBSP}points"
 
 
 def points_interval(ends: Sequence[float]) -> str:
-    """Both ends of an interval of differences.
+    r"""Both ends of an interval of differences.
 
     Examples
     --------
     >>> points_interval([-0.01, 0.06])
-    '−1.0 to +6.0\\xa0points'
+    '−1.0 to +6.0\xa0points'
     """
     return f"{points(ends[0]).partition(NBSP)[0]} to {points(ends[1])}"
 
 
 def p_value(p: float) -> str:
-    """A p-value with two digits.
+    r"""A p-value with two digits.
 
     Examples
     --------
     >>> p_value(0.00049975), p_value(0.2345)
-    ('p\\xa0=\\xa00.0005', 'p\\xa0=\\xa00.23')
+    ('p\xa0=\xa00.0005', 'p\xa0=\xa00.23')
     """
     return f"p{NBSP}={NBSP}{p:.1g}" if p < 0.01 else f"p{NBSP}={NBSP}{p:.2f}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds, as minutes or hours where there are many.
+    r"""Seconds, as minutes or hours where there are many.
 
     Examples
     --------
     >>> duration(4.23), duration(95), duration(7260)
-    ('4.2\\xa0s', '1\\xa0min\\xa035\\xa0s', '2\\xa0h\\xa01\\xa0min')
+    ('4.2\xa0s', '1\xa0min\xa035\xa0s', '2\xa0h\xa01\xa0min')
     """
     if seconds < 60:
         return f"{seconds:.1f}{NBSP}s"

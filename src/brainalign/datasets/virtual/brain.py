@@ -15,7 +15,7 @@ from brainalign.datasets.virtual.head import Head
 Array = NDArray[np.float64]
 
 COMPONENTS = 150
-WHITENING = 0.5
+WHITENING = 0.35
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ class Pathway:
     common: float
 
 
-EARLY = Pathway("early", 24, ("O1", "Oz", "O2", "POz"), 0.1, (0.085, 0.120), 0.045, (3.0, 6.0), (2.0, 9.0), 2.0, 3.0)
+EARLY = Pathway("early", 24, ("O1", "Oz", "O2", "POz"), 0.1, (0.085, 0.120), 0.045, (3.0, 6.0), (2.0, 9.0), 9.0, 0.8)
 LATE = Pathway(
-    "late", 48, ("PO7", "PO8", "P7", "P8", "O1", "O2"), 0.2, (0.170, 0.250), 0.090, (2.0, 5.0), (0.0, 5.0), 2.0, 3.0
+    "late", 96, ("PO7", "PO8", "P7", "P8", "O1", "O2"), 0.2, (0.170, 0.250), 0.090, (1.5, 4.0), (2.0, 10.0), 6.0, 0.8
 )
 
 

@@ -103,7 +103,7 @@ class VirtualBrainConfig:
     same_network: bool = False
     signal: float = 1.0
     noise: float = 1.0
-    concept_share: float = 0.2
+    concept_share: float = 0.1
     saturation: float = 0.7
     jitter_s: float = 0.01
     gain_sd: float = 0.15

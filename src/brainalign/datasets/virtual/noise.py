@@ -13,17 +13,17 @@ Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
 
 # Standard deviations in microvolts over the 63 electrodes; facts and sources in docs/virtual-brain.md.
-BACKGROUND_UV = 8.0
+BACKGROUND_UV = 4.0
 BACKGROUND_EXPONENT = 1.3
 BACKGROUND_KNEE_HZ = 1.0
 BACKGROUND_DIPOLES = 1500
-ALPHA_UV = 5.0
+ALPHA_UV = 2.0
 ALPHA_WIDTH_HZ = 1.0
 ALPHA_DIPOLES = 6
-SENSOR_UV_PER_SQRT_HZ = 0.1
-DRIFT_UV_PER_S = 3.0
+SENSOR_UV_PER_SQRT_HZ = 0.05
+DRIFT_UV_PER_S = 1.5
 BLINK_UV = 100.0
-BLINK_PROBABILITY = 0.03
+BLINK_PROBABILITY = 0.02
 BLINK_S = 0.3
 FREQUENCY_STEP_HZ = 0.02
 

@@ -1,0 +1,48 @@
+"""Refusals that all encoders share."""
+
+from __future__ import annotations
+
+from brainalign.errors import InputError
+
+WHERE = "encoder.options"
+
+
+def check_sizes(encoder: str, n_chans: int, n_times: int, dim: int) -> None:
+    """Refuse an empty signal or embedding.
+
+    Raises
+    ------
+    InputError
+        If one of the three is no whole number above 0.
+    """
+    for name, value in (("n_chans", n_chans), ("n_times", n_times), ("dim", dim)):
+        _check_whole(encoder, name, value, 1, where=None)
+
+
+def check_at_least_one(encoder: str, **options: int) -> None:
+    """Refuse options that are no whole number above 0.
+
+    Raises
+    ------
+    InputError
+        If one is not.
+    """
+    for name, value in options.items():
+        _check_whole(encoder, name, value, 1, where=WHERE)
+
+
+def check_dropout(encoder: str, dropout: float) -> None:
+    """Refuse a share of dropped values outside [0, 1).
+
+    Raises
+    ------
+    InputError
+        If it is outside, or no number.
+    """
+    if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
+        raise InputError(f"encoder '{encoder}' got dropout {dropout!r}, expected 0 <= dropout < 1", where=WHERE)
+
+
+def _check_whole(encoder: str, name: str, value: int, least: int, *, where: str | None) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise InputError(f"encoder '{encoder}' got {name} {value!r}, expected a whole number of at least {least}", where=where)
