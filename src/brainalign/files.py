@@ -32,7 +32,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     Raises
     ------
     InputError
-        If the folder cannot be written or the disk is full. The temporary file is removed; `path` keeps its old content.
+        If the folder cannot be written or the disk is full. The temporary file is removed; `path` stays as it was.
     """
     target = Path(path)
     temporary: Path | None = None
@@ -59,7 +59,9 @@ def write_error(error: OSError, path: str | os.PathLike[str]) -> InputError:
     """Word an operating-system error met while writing `path`."""
     if error.errno == errno.ENOSPC:
         free = shutil.disk_usage(existing_parent(Path(path))).free
-        return InputError(f"the disk is full ({free / 2**20:.0f} MiB free)", where=path, hint="free space or write elsewhere")
+        return InputError(
+            f"the disk is full ({free / 2**20:.0f} MiB free)", where=path, hint="free space or write elsewhere"
+        )
     reason = error.strerror or str(error)
     return InputError(f"cannot be written: {reason}", where=path, hint="give a folder you may write to")
 
@@ -109,7 +111,9 @@ def read_json(path: str | os.PathLike[str]) -> Any:
     source = Path(path)
     try:
         if source.stat().st_size > JSON_BYTES_MAX:
-            raise InputError(f"is larger than {JSON_BYTES_MAX} bytes", where=path, hint="this is not one of our JSON files")
+            raise InputError(
+                f"is larger than {JSON_BYTES_MAX} bytes", where=path, hint="this is not one of our JSON files"
+            )
         return json.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror}", where=path, hint="check the path") from error
@@ -125,4 +129,6 @@ def sha256_file(path: str | os.PathLike[str]) -> str:
 
 def sha256_json(value: Any) -> str:
     """The sha256 of a JSON value in canonical form (sorted keys, no spaces)."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    ).hexdigest()

@@ -129,9 +129,9 @@ def test_a_killed_training_goes_on_to_the_same_weights(rng, tmp_path, monkeypatc
 
 def test_patience_stops_and_candidates_are_spread(rng):
     recording, targets, split = problem(rng, shuffled=True)
-    fit = ContrastiveAligner(recipe(**{"training.epochs": 200, "training.patience": 5, "selection.candidates": 10})).fit(
-        [recording], {"image": targets}, split
-    )
+    fit = ContrastiveAligner(
+        recipe(**{"training.epochs": 200, "training.patience": 5, "selection.candidates": 10})
+    ).fit([recording], {"image": targets}, split)
     losses = [r["validation_loss"] for r in fit.history]
     assert len(losses) == fit.epoch + 5
     assert all(epoch % 20 == 0 for epoch in fit.candidates)

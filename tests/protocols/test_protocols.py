@@ -8,13 +8,13 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from tests_support import write_images
 
 from brainalign.errors import InputError
 from brainalign.protocols import PROTOCOLS, SealedTest, Split, find_protocol, lint_settings, lint_split
 from brainalign.protocols.holdout import ImageHoldout, OfficialTest, OwnData
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
-from tests_support import write_images
 
 
 def images(n, concepts=0):
@@ -56,7 +56,9 @@ def test_the_real_protocol_is_frozen(v4):
     from brainalign.datasets import open_dataset
 
     dataset = open_dataset("macaque-v4", v4)
-    split = find_protocol("macaque-v4/within-session/v1").split(0, dataset.stimuli("201025"), dataset.recording("201025"))
+    split = find_protocol("macaque-v4/within-session/v1").split(
+        0, dataset.stimuli("201025"), dataset.recording("201025")
+    )
     assert (len(split.train), len(split.validation), len(split.test)) == (900, 100, 200)
     every = sorted(f"macaque-v4/201025/image{i:04d}" for i in range(1, 1201))
     order = sorted(every, key=lambda n: hashlib.sha256(f"macaque-v4/within-session/v1/0\n{n}".encode()).digest())
@@ -96,8 +98,8 @@ def test_own_data_uses_its_own_test_part_or_holds_out():
     assert (len(held.test), len(held.validation), len(held.train)) == (8, 6, 34)
     own = OwnData("own/intra/v1", "").split(0, stimuli, recorded(ids, ["train"] * 40 + ["test"] * 8))
     assert own.test == tuple(ids[40:])
+    small, few = images(10)
     with pytest.raises(InputError, match="needs at least 16 images"):
-        small, few = images(10)
         OwnData("own/intra/v1", "").split(0, small, recorded(few))
 
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from brainalign.errors import InputError
+from brainalign.recipes.recipe import SignalSettings
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import POSTERIOR_EEG, posterior_channels, select_signals
 from brainalign.recordings.whitening import noise_covariance, whitening_matrix
-from brainalign.recipes.recipe import SignalSettings
 
 
 def make(rng, ids="aabbbc", n_chans=3, n_times=20, **kw):

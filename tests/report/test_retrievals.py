@@ -34,6 +34,12 @@ def test_ranks_best_and_worst_by_hand(small):
     assert [r.stimulus_id for r in small.worst(1)] == ["d"]
 
 
+def test_second_place_is_no_success(tmp_path):
+    found = write(tmp_path / "run", [[0.5, 0.6], [0.1, 0.2]], ["a", "b"], ["a", "b"])
+    assert [(r.stimulus_id, r.rank) for r in found.worst(5)] == [("a", 2)]
+    assert [r.stimulus_id for r in found.best(5)] == ["b"]
+
+
 def test_neighbours_come_nearest_first_and_the_shown_one_is_marked(small):
     (worst,) = small.worst(1)
     assert [n.stimulus_id for n in worst.neighbours] == ["a", "c", "b", "d"]

@@ -119,7 +119,14 @@ def test_an_axis_that_is_no_layer(read_page, make_sweep, tmp_path):
     relabel(tmp_path / "sweep", "training.lr", ["0.1", "0.01", "0.001", "0.0001", "0.00001", "<script>"])
     page = read_page(write_sweep_report(tmp_path / "sweep", no_pictures))
     assert "Validation score by training.lr" in page.text
-    assert "No comparison with another layer" in page.text
+
+
+def test_no_comparison_is_said(read_page, make_sweep, tmp_path):
+    make_sweep(tmp_path / "sweep", layers=("5", "10"), poolings=("mean",))
+    edit(tmp_path / "sweep", comparisons=[])
+    page = read_page(write_sweep_report(tmp_path / "sweep", no_pictures))
+    assert "times chance. No comparison with another layer" in page.text
+    assert "plot-heat.csv" not in {a.get("download") for a in page.all("a")}
 
 
 def test_several_backbones(read_page, make_sweep, tmp_path):

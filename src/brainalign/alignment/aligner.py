@@ -18,10 +18,10 @@ class Aligner(Protocol):
     """A model that has learnt, or can learn, which signal belongs to which image."""
 
     def fit(self, recordings: Sequence[Recording], features: Mapping[str, Targets], split: Split) -> Any:
-        """Learn from the training stimuli of the split, choose on its validation stimuli, never see its test stimuli."""
+        """Learn from the split's training stimuli, choose on its validation stimuli, never see its test stimuli."""
 
     def similarity(self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """How well every signal (n_signals, n_chans, n_times) fits every image; (n_signals, n_images), larger is better."""
+        """How well each signal (n_signals, n_chans, n_times) fits each image: (n_signals, n_images), larger is better."""
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""

@@ -42,4 +42,6 @@ def load_tensors(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     except FileNotFoundError as error:
         raise InputError("no such file", where=path, hint="check the path") from error
     except (SafetensorError, KeyError, OSError, json.JSONDecodeError) as error:
-        raise InputError(f"is not a whole checkpoint of brainalign ({error})", where=path, hint="train again") from error
+        raise InputError(
+            f"is not a whole checkpoint of brainalign ({error})", where=path, hint="train again"
+        ) from error

@@ -86,7 +86,7 @@ class ContrastiveAligner:
             The bank named `image`.
         split : Split
         noise : array of shape (n_chans, n_chans), optional
-            Covariance of single-trial noise over the selected channels, for whitening; estimated from the training trials
+            Covariance of single-trial noise over the selected channels, for whitening; estimated from training trials
             where it is needed and not given.
         checkpoint : path, optional
             Where training is kept from time to time, and continued from.
@@ -121,7 +121,9 @@ class ContrastiveAligner:
         validation = Pairs(*self._transform(recording.average(split.validation), targets.of(split.validation)))
         for pairs in (training, validation):
             pairs.signals = self.model.encoder.prepare(pairs.signals)
-        fit = train(self.model, training, validation, self.recipe, seed=self.seed, checkpoint=checkpoint, progress=progress)
+        fit = train(
+            self.model, training, validation, self.recipe, seed=self.seed, checkpoint=checkpoint, progress=progress
+        )
         self.model.eval()
         return fit
 
@@ -164,7 +166,12 @@ class ContrastiveAligner:
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
         tensors |= {f"signal.{k}": v for k, v in self.signal_transform.tensors().items()}
         tensors |= {f"target.{k}": v for k, v in self.target_transform.tensors().items()}
-        facts = {"schema": SCHEMA, "recipe": self.recipe.model_dump(mode="json"), "seed": self.seed, "shape": self.facts}
+        facts = {
+            "schema": SCHEMA,
+            "recipe": self.recipe.model_dump(mode="json"),
+            "seed": self.seed,
+            "shape": self.facts,
+        }
         save_tensors(path, tensors, facts)
 
     @classmethod
@@ -235,5 +242,6 @@ class ContrastiveAligner:
         expected = self.target_transform.mean.shape[0]
         if features.ndim != 2 or features.shape[1] != expected:
             raise InputError(f"image features have shape {features.shape}, expected (n, {expected})")
-        return model.embed_image(self.target_transform(torch.from_numpy(np.asarray(features, np.float32)).to(self.device)))
-
+        return model.embed_image(
+            self.target_transform(torch.from_numpy(np.asarray(features, np.float32)).to(self.device))
+        )

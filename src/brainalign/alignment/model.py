@@ -61,7 +61,10 @@ def _image_projector(settings: ProjectorSettings, target_dim: int) -> nn.Module:
     if settings.image == "linear":
         return nn.Sequential(nn.Dropout(settings.dropout), nn.Linear(target_dim, settings.dim))
     return nn.Sequential(
-        nn.Linear(target_dim, settings.dim), nn.GELU(), nn.Dropout(settings.dropout), nn.Linear(settings.dim, settings.dim)
+        nn.Linear(target_dim, settings.dim),
+        nn.GELU(),
+        nn.Dropout(settings.dropout),
+        nn.Linear(settings.dim, settings.dim),
     )
 
 

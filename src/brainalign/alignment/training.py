@@ -121,7 +121,12 @@ def validate(model: ContrastiveModel, pairs: Pairs) -> dict[str, float]:
 
 
 def _train_epoch(
-    model: ContrastiveModel, optimizer: torch.optim.Optimizer, pairs: Pairs, settings: TrainingSettings, seed: int, epoch: int
+    model: ContrastiveModel,
+    optimizer: torch.optim.Optimizer,
+    pairs: Pairs,
+    settings: TrainingSettings,
+    seed: int,
+    epoch: int,
 ) -> float:
     model.train()
     device = pairs.targets.device
@@ -141,7 +146,9 @@ def _train_epoch(
             count += len(batch)
     mean = total / count
     if mean != mean or mean in (float("inf"), float("-inf")):
-        raise InputError(f"the loss became {mean} in epoch {epoch}", where="training.lr", hint="lower the learning rate")
+        raise InputError(
+            f"the loss became {mean} in epoch {epoch}", where="training.lr", hint="lower the learning rate"
+        )
     return mean
 
 

@@ -1,4 +1,4 @@
-"""What is fitted on training data before anything is aligned: signal scaling, and principal components of wide targets."""
+"""What is fitted on training data before anything is aligned: signal scaling, principal components of wide targets."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ class SignalTransform:
             If `sqrt` is asked for and a value is negative.
         """
         if settings.transform == "sqrt" and bool((signals < 0).any()):
-            raise InputError("transform=sqrt needs counts, but a signal is negative", where="signals.transform", hint="use none")
+            raise InputError(
+                "transform=sqrt needs counts, but a signal is negative", where="signals.transform", hint="use none"
+            )
         white = torch.empty(0, 0) if whitener is None else whitener.to(torch.float32)
         bare = cls(settings.transform == "sqrt", white, torch.zeros(1, 1), torch.ones(1, 1))
         values = bare(signals).double()
@@ -100,7 +102,9 @@ class TargetTransform:
         values = features.double()
         if not bool(torch.isfinite(values).all()):
             raise InputError("target features hold NaN or infinity", hint="compute the features again")
-        mean = values.mean(dim=0) if settings.standardize or settings.components else torch.zeros(values.shape[1]).double()
+        mean = (
+            values.mean(dim=0) if settings.standardize or settings.components else torch.zeros(values.shape[1]).double()
+        )
         values = values - mean
         scale = torch.ones_like(mean)
         if settings.standardize:

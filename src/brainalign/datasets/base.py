@@ -104,7 +104,9 @@ class Dataset(abc.ABC):
         """`subject` if it is one of this data set's, else an error that lists them."""
         if subject not in self.subjects:
             known = ", ".join(self.subjects)
-            raise InputError(f"dataset '{self.name}' has no subject '{subject}'", where=self.root, hint=f"there are: {known}")
+            raise InputError(
+                f"dataset '{self.name}' has no subject '{subject}'", where=self.root, hint=f"there are: {known}"
+            )
         return subject
 
     @abc.abstractmethod
@@ -129,7 +131,11 @@ class Dataset(abc.ABC):
             If this data set cannot be fetched.
         """
         name = cls.info.name
-        hint = "it is made here, nothing needs fetching" if cls.info.virtual else f"see {cls.info.url or 'its documentation'}"
+        hint = (
+            "it is made here, nothing needs fetching"
+            if cls.info.virtual
+            else f"see {cls.info.url or 'its documentation'}"
+        )
         raise InputError(f"dataset '{name}' cannot be fetched", hint=hint)
 
     def facts(self) -> dict[str, Any]:

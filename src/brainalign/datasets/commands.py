@@ -66,4 +66,3 @@ def fetch(
         "summary": str(report),
         "files": [asdict(file) for file in report.files],
     }
-

@@ -60,7 +60,7 @@ class MacaqueV4(Dataset):
         "bioRxiv 2023.11.22.568315",
         url="https://github.com/cowleygroup/V4_compact_models",
         size="3 to 5 MB a session",
-        layout="images/images_S.zip, responses_repeat_averaged/responses_S.npy, responses_raw/responses_S.npy (optional)",
+        layout="images/images_S.zip, responses_repeat_averaged/responses_S.npy, responses_raw/ (optional)",
     )
 
     @property
@@ -107,9 +107,13 @@ class MacaqueV4(Dataset):
         """
         ids = self.stimuli(subject).ids
         raw = self._raw(subject)
-        counts, source = (_load(raw, 3), raw) if raw.is_file() else (_load(self._averaged(subject), 2), self._averaged(subject))
+        counts, source = (
+            (_load(raw, 3), raw) if raw.is_file() else (_load(self._averaged(subject), 2), self._averaged(subject))
+        )
         if counts.shape[1] != len(ids):
-            raise InputError(f"has {counts.shape[1]} photos, the archive {len(ids)}", where=source, hint="download both again")
+            raise InputError(
+                f"has {counts.shape[1]} photos, the archive {len(ids)}", where=source, hint="download both again"
+            )
         names = [f"neuron{i + 1:03d}" for i in range(counts.shape[0])]
         if counts.ndim == 2:
             signals, shown = counts.T[:, :, None], list(ids)
@@ -155,7 +159,9 @@ class MacaqueV4(Dataset):
                 hint = f"brainalign datasets fetch macaque-v4 --subject {session} --root {root}"
                 findings.append(Finding(True, path, f"not here (optional); {hint}"))
             elif file.stat().st_size != facts["bytes"]:
-                findings.append(Finding(False, path, f"{file.stat().st_size} bytes, expected {facts['bytes']}; fetch it again"))
+                findings.append(
+                    Finding(False, path, f"{file.stat().st_size} bytes, expected {facts['bytes']}; fetch it again")
+                )
             elif sha256_file(file) != facts["sha256"]:
                 findings.append(Finding(False, path, "differs from the public commit (sha256); fetch it again"))
             else:
@@ -179,7 +185,9 @@ def _load(path: Path, ndim: int) -> NDArray[np.float64]:
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror or error})", where=path, hint="check the path") from error
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"is not a whole .npy file of numbers ({error})", where=path, hint="download it again") from error
+        raise InputError(
+            f"is not a whole .npy file of numbers ({error})", where=path, hint="download it again"
+        ) from error
     if counts.ndim != ndim or counts.dtype.kind != "f" or 0 in counts.shape:
         axes = "(neurons, images)" if ndim == 2 else "(neurons, images, repeats)"
         raise InputError(f"has shape {counts.shape} of {counts.dtype}, expected {axes} of float64", where=path)
@@ -190,8 +198,9 @@ def _single_trials(
     counts: NDArray[np.float64], ids: tuple[str, ...], source: Path
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Unstack (neurons, images, repeats) with NaN for repeats that were not shown."""
-    shown = ~np.isnan(counts).all(axis=0)
-    if not shown.any(axis=1).all():
-        raise InputError(f"photo {int((~shown.any(axis=1)).argmax()) + 1} has no trial", where=source)
+    shown: NDArray[np.bool_] = ~np.isnan(counts).all(axis=0)
+    never = ~shown.any(axis=1)
+    if never.any():
+        raise InputError(f"photo {int(never.argmax()) + 1} has no trial", where=source)
     image, repeat = np.nonzero(shown)
     return counts[:, image, repeat].T[:, :, None], [ids[i] for i in image]

@@ -57,7 +57,9 @@ def open_dataset(
     if base in DATASETS:
         found = dataset_class(base)
         if options and not found.info.virtual:
-            raise InputError(f"dataset '{base}' takes no option '{sorted(options)[0]}'", hint="only virtual data sets do")
+            raise InputError(
+                f"dataset '{base}' takes no option '{sorted(options)[0]}'", hint="only virtual data sets do"
+            )
         return found(root, preset=preset or None, cache_dir=cache_dir, **options)
     if Path(name).is_dir() or "/" in name:
         from brainalign.datasets.folder import FolderDataset

@@ -45,4 +45,6 @@ def check_dropout(encoder: str, dropout: float) -> None:
 
 def _check_whole(encoder: str, name: str, value: int, least: int, *, where: str | None) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"encoder '{encoder}' got {name} {value!r}, expected a whole number of at least {least}", where=where)
+        raise InputError(
+            f"encoder '{encoder}' got {name} {value!r}, expected a whole number of at least {least}", where=where
+        )

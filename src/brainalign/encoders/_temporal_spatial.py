@@ -19,8 +19,12 @@ def box_filter(signals: Tensor, size: int) -> Tensor:
     Sums of 2, 4, 8, ... samples are built from one another, so the cost grows with log(size) and rounding errors stay
     those of a pairwise sum.
     """
-    blocks = [_moving_sum(block, size) / size for block in signals.split(_TRIALS_PER_BLOCK)]
+    blocks = [_moving_sum(block, size) / size for block in _blocks(signals, _TRIALS_PER_BLOCK)]
     return torch.cat(blocks) if len(blocks) > 1 else blocks[0]
+
+
+def _blocks(x: Tensor, size: int) -> list[Tensor]:
+    return [x[i : i + size] for i in range(0, max(len(x), 1), size)]
 
 
 def _moving_sum(x: Tensor, size: int) -> Tensor:
@@ -61,7 +65,7 @@ def window_moments(signals: Tensor, kernel_size: int, stride: int) -> tuple[int,
     count = n_windows * len(rows)
     total = signals.new_zeros(rows.shape[1], dtype=dtype)
     gram = signals.new_zeros(kernel_size, kernel_size, dtype=dtype)
-    for block in rows.split(_ROWS_PER_BLOCK):
+    for block in _blocks(rows, _ROWS_PER_BLOCK):
         exact = block.to(dtype)
         total = total + exact.sum(0)
         for first in range(0, n_windows, _WINDOWS_PER_GRAM):
@@ -149,7 +153,8 @@ class _TemporalSpatial(torch.autograd.Function):
             d_bias += d_response.sum(0)
             if into:
                 into[w] += d_response @ kernel
-        return d_signals, d_kernel.T.to(kernel.dtype), d_bias.to(kernel.dtype), d_spatial.T.to(spatial.dtype), None, None
+        sums = (d_kernel.T.to(kernel.dtype), d_bias.to(kernel.dtype), d_spatial.T.to(spatial.dtype))
+        return d_signals, *sums, None, None
 
 
 def _windows(signals: Tensor, size: int, stride: int) -> list[Tensor]:

@@ -8,18 +8,32 @@ from torch import Tensor, nn
 class BrainEncoder(nn.Module):
     """Signals (n, n_chans, n_times) to embeddings (n, dim).
 
-    `prepare` is a fixed function of the input, computed once for a whole recording before training; `forward` takes its
-    result with `prepared=True`.
+    A subclass takes the keyword arguments `n_chans`, `n_times` and `dim` and its own options, raises
+    `brainalign.errors.InputError` for values it cannot work with, and writes `embed`. Where part of the way is a fixed
+    function of the input, `prepare` does that part: training calls it once for the whole recording and from then on passes
+    its result with ``prepared=True``. `prepare` treats each trial by itself.
     """
 
     def prepare(self, signals: Tensor) -> Tensor:
-        """What can be computed ahead of training; the signals themselves by default."""
+        """What can be computed ahead of training, (n, n_chans, n_times) to (n, ...); by default the signals."""
         return signals
 
     def forward(self, signals: Tensor, *, prepared: bool = False) -> Tensor:
-        """Embed signals, (n, n_chans, n_times) to (n, dim)."""
+        """Embed signals.
+
+        Parameters
+        ----------
+        signals : Tensor of shape (n, n_chans, n_times)
+            Or the result of `prepare` on them.
+        prepared : bool
+            Whether `signals` went through `prepare`.
+
+        Returns
+        -------
+        Tensor of shape (n, dim)
+        """
         return self.embed(signals if prepared else self.prepare(signals))
 
     def embed(self, prepared: Tensor) -> Tensor:
-        """Embed what `prepare` returned."""
+        """Embed what `prepare` returned, (n, ...) to (n, dim)."""
         raise NotImplementedError

@@ -20,10 +20,31 @@ ENCODERS: dict[str, str] = {
 def build_encoder(name: str, *, n_chans: int, n_times: int, dim: int, **options: Any) -> BrainEncoder:
     """Build an encoder.
 
+    Parameters
+    ----------
+    name : str
+        One of `ENCODERS`.
+    n_chans, n_times : int
+        Channels and samples of a signal.
+    dim : int
+        Width of the embedding.
+    **options
+        The encoder's own keyword arguments.
+
+    Returns
+    -------
+    BrainEncoder
+        Signals (n, n_chans, n_times) to (n, dim).
+
     Raises
     ------
     InputError
         If the name or an option is unknown, or the encoder cannot take signals of this size.
+
+    Examples
+    --------
+    >>> type(build_encoder("eegproject", n_chans=17, n_times=250, dim=64, dropout=0.1)).__name__
+    'EEGProject'
     """
     if name not in ENCODERS:
         raise unknown_name("encoder", name, ENCODERS)

@@ -73,8 +73,8 @@ class TSConv(BrainEncoder):
         needed = kernel_size + pool_size - 1
         if n_times < needed:
             raise InputError(
-                f"encoder 'tsconv' needs at least {needed} samples (kernel_size {kernel_size} + pool_size {pool_size} - 1),"
-                f" got n_times {n_times}",
+                f"encoder 'tsconv' needs at least {needed} samples (kernel_size {kernel_size} + pool_size {pool_size}"
+                f" - 1), got n_times {n_times}",
                 where="encoder.options",
                 hint="take a longer window, or a smaller kernel_size or pool_size",
             )
@@ -121,7 +121,8 @@ class TSConv(BrainEncoder):
 
     def _normalized_kernel(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Temporal filters and biases with the first BatchNorm folded in, (n_filters, kernel_size) and (n_filters,)."""
-        norm, weight, bias = self.temporal_norm, self.temporal.weight.flatten(1), self.temporal.bias
+        norm, weight = self.temporal_norm, self.temporal.weight.flatten(1)
+        bias: Tensor | None = self.temporal.bias
         assert bias is not None
         if self.training or norm.running_mean is None or norm.running_var is None:
             count, window_mean, covariance = window_moments(prepared, weight.shape[1], self.pool_stride)

@@ -44,7 +44,8 @@ def lint_split(split: Split, stimuli: StimulusSet) -> list[LintFinding]:
             LintFinding(
                 "validation-by-image",
                 "note",
-                "Validation holds out images, not concepts: choices were made under easier conditions than a zero-shot test.",
+                "Validation holds out images, not concepts: choices were made under easier conditions than "
+                "a zero-shot test.",
             )
         )
     if set(split.gallery) != set(split.test):
@@ -64,10 +65,13 @@ def _shared_images(
 ) -> list[LintFinding]:
     ids = stimuli.image_ids
     content = {ids[row]: name for name, row in zip(first, stimuli.rows(first), strict=True)}
-    shared = [(content[ids[row]], name) for name, row in zip(second, stimuli.rows(second), strict=True) if ids[row] in content]
+    shared = [
+        (content[ids[row]], name) for name, row in zip(second, stimuli.rows(second), strict=True) if ids[row] in content
+    ]
     if not shared:
         return []
-    text = f"{len(shared)} {b} images are also {a} images (first: {shared[0][0]} = {shared[0][1]}): the score is not zero-shot."
+    first_pair = f"{shared[0][0]} = {shared[0][1]}"
+    text = f"{len(shared)} {b} images are also {a} images (first: {first_pair}): the score is not zero-shot."
     return [LintFinding(f"images-shared-{a}-{b}", "leak", text)]
 
 
@@ -99,7 +103,8 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
         text = "Statistics of the test set (mean, covariance or whitening) were used on the test set."
         found.append(LintFinding("test-statistics", "leak", text))
     if settings.get("assignment", "independent") != "independent":
-        text = f"Test queries were assigned jointly ({settings['assignment']}): a transductive score, not for the main column."
+        how = settings["assignment"]
+        text = f"Test queries were assigned jointly ({how}): a transductive score, not for the main column."
         found.append(LintFinding("joint-assignment", "leak", text))
     if settings.get("weights_from_other_subjects", False):
         text = "Weights were carried over from a run that trained on the subject now held out."

@@ -12,7 +12,7 @@ from brainalign.files import sha256_json
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
 
-DEVELOPMENT_SPLITS = range(0, 5)
+DEVELOPMENT_SPLITS = range(5)
 CONFIRMATION_SPLITS = range(10, 15)
 
 
@@ -55,8 +55,13 @@ class Split:
 class Protocol(TypingProtocol):
     """A named, versioned way to cut a data set."""
 
-    name: str
-    description: str
+    @property
+    def name(self) -> str:
+        """Versioned name."""
+
+    @property
+    def description(self) -> str:
+        """What is held out, in a sentence."""
 
     def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
         """The frozen split of this number."""
@@ -70,7 +75,9 @@ def shuffled(names: Iterable[str], salt: str) -> list[str]:
 def check_index(index: int, protocol: str) -> None:
     """Refuse split numbers that are not frozen."""
     if index not in DEVELOPMENT_SPLITS and index not in CONFIRMATION_SPLITS:
-        raise InputError(f"protocol '{protocol}' has no split {index}", hint="0 to 4 (development) or 10 to 14 (confirmation)")
+        raise InputError(
+            f"protocol '{protocol}' has no split {index}", hint="0 to 4 (development) or 10 to 14 (confirmation)"
+        )
 
 
 def seen_by(stimuli: StimulusSet, recording: Recording) -> list[str]:

@@ -36,8 +36,8 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
     Parameters
     ----------
     name : str
-        `shallow-alignment` takes the profile of `modality`; `shallow-alignment/paper` takes that profile instead; a path to
-        a YAML file (such as the `recipe.yaml` of a run) is read as it is.
+        `shallow-alignment` takes the profile of `modality`; `shallow-alignment/paper` takes that one instead; a path
+        to a YAML file (such as the `recipe.yaml` of a run) is read as it is.
     modality : str
         'eeg', 'meg', 'fmri', 'spikes', ...
     overrides : iterable of str
@@ -91,7 +91,9 @@ def validate_recipe(document: Mapping[str, Any], *, where: object) -> Recipe:
         return Recipe.model_validate(document)
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal", "list[")))
+        key = ".".join(
+            str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal", "list["))
+        )
         raise InputError(f"{key}: {first['msg']}, got {first.get('input')!r}", where=where) from error
 
 
@@ -173,7 +175,11 @@ def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], prefix: s
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+    if (
+        isinstance(annotation, type)
+        and not isinstance(annotation, types.GenericAlias)
+        and issubclass(annotation, BaseModel)
+    ):
         return annotation
     for part in typing.get_args(annotation):
         found = _inner_model(part)

@@ -49,7 +49,9 @@ class SignalSettings(Settings):
     scale: Literal["none", "channel", "feature"] = Field(
         "channel", description="z-score by channel, or by channel and sample, with training statistics"
     )
-    whiten: Literal["none", "mvnn"] = Field("none", description="multivariate noise normalisation from training repetitions")
+    whiten: Literal["none", "mvnn"] = Field(
+        "none", description="multivariate noise normalisation from training repetitions"
+    )
 
 
 class EncoderSettings(Settings):

@@ -43,8 +43,8 @@ class Recording:
     signals : SignalSource
         (n_trials, n_all_chans, n_all_times); read through `read`, which applies the channel and time selection.
     trials : pandas.DataFrame
-        One row a trial: `stimulus_id`, `session`, `run`, `repetition`, `part` ('train', 'test' or ''), `n_averaged` (how many
-        repetitions the stored row is already a mean of; 1 for single trials).
+        One row a trial: `stimulus_id`, `session`, `run`, `repetition`, `part` ('train', 'test' or ''), `n_averaged` (how
+        many repetitions the stored row is already a mean of; 1 for single trials).
     ch_names : tuple of str
     sfreq : float or None
         Samples a second; None where there is no time axis.
@@ -127,7 +127,9 @@ class Recording:
             raise InputError(f"{len(names)} channel names ({len(set(names))} distinct) for {n_chans} channels")
         positions = None if ch_pos is None else np.asarray(ch_pos, dtype=np.float64)
         if positions is not None and positions.shape != (n_chans, 3):
-            raise InputError(f"ch_pos has shape {positions.shape}, expected ({n_chans}, 3)", hint="give x, y, z in metres")
+            raise InputError(
+                f"ch_pos has shape {positions.shape}, expected ({n_chans}, 3)", hint="give x, y, z in metres"
+            )
         if channels is not None and len(channels) != n_chans:
             raise InputError(f"the channel table has {len(channels)} rows for {n_chans} channels")
         trials = _trial_table(stimulus_ids, trial_columns)
@@ -145,7 +147,7 @@ class Recording:
         Parameters
         ----------
         epochs : mne.BaseEpochs
-            Bad channels are left out; of MEG channels magnetometers and axial gradiometers, of EEG all good ones are taken.
+            Bad channels are left out; of the others MEG is taken where there is any, else EEG.
         stimulus_ids : sequence of str
             The image of each epoch, in the order of `epochs` after dropping.
         """
@@ -170,7 +172,7 @@ class Recording:
             tmin=float(epochs.tmin),
             unit=unit,
             ch_pos=positions if known else None,
-            **trial_columns,
+            **trial_columns,  # type: ignore[arg-type]
         )
 
     def __len__(self) -> int:
@@ -253,7 +255,9 @@ class Recording:
         """
         groups = [self.trials_of(name) for name in stimulus_ids]
         if repetitions is not None:
-            groups = [self._pick_repetitions(n, g, repetitions, seed) for n, g in zip(stimulus_ids, groups, strict=True)]
+            groups = [
+                self._pick_repetitions(n, g, repetitions, seed) for n, g in zip(stimulus_ids, groups, strict=True)
+            ]
         weights = self.trials["n_averaged"].to_numpy(dtype=np.float64)
         result = np.empty((len(groups), self.n_chans, self.n_times), dtype=np.float32)
         for start, stop in _blocks(groups, self._row_bytes()):
@@ -279,9 +283,7 @@ class Recording:
             _times=slice(None),
         )
 
-    def _pick_repetitions(
-        self, name: str, rows: NDArray[np.intp], wanted: int, seed: int | None
-    ) -> NDArray[np.intp]:
+    def _pick_repetitions(self, name: str, rows: NDArray[np.intp], wanted: int, seed: int | None) -> NDArray[np.intp]:
         if not 1 <= wanted <= len(rows):
             raise InputError(f"{wanted} repetitions asked for, stimulus '{name}' has {len(rows)}")
         if seed is None:
@@ -336,7 +338,9 @@ class Recording:
         missing = [name for name in names if name not in where]
         if missing or not names:
             known = ", ".join(self.ch_names[:12])
-            raise InputError(f"no channel '{missing[0]}'" if missing else "no channel asked for", hint=f"there are {known} ...")
+            raise InputError(
+                f"no channel '{missing[0]}'" if missing else "no channel asked for", hint=f"there are {known} ..."
+            )
         local = np.array([where[name] for name in names], dtype=np.intp)
         return replace(
             self,
@@ -347,7 +351,7 @@ class Recording:
         )
 
     def crop(self, tmin: float | None, tmax: float | None) -> Recording:
-        """Only samples with tmin <= t < tmax, seconds from stimulus onset (half-open, so 0 to 1 s at 250 Hz is 250 samples).
+        """Only samples with tmin <= t < tmax, seconds from stimulus onset (0 to 1 s at 250 Hz is 250 samples).
 
         Raises
         ------
@@ -361,7 +365,9 @@ class Recording:
         inside = np.flatnonzero((times >= (tmin if tmin is not None else times[0]) - slack)
                                 & (times < (tmax if tmax is not None else np.inf) - slack))  # fmt: skip
         if not len(inside):
-            raise InputError(f"no sample between {tmin} and {tmax} s", hint=f"the trials span {times[0]:g} to {times[-1]:g} s")
+            raise InputError(
+                f"no sample between {tmin} and {tmax} s", hint=f"the trials span {times[0]:g} to {times[-1]:g} s"
+            )
         first = self._times.indices(self.signals.shape[2])[0]
         window = slice(first + int(inside[0]), first + int(inside[-1]) + 1)
         return replace(self, tmin=float(times[inside[0]]), _times=window)
@@ -386,7 +392,9 @@ def _check_shape(source: Any, n_ids: int, modality: str, sfreq: float | None) ->
     if modality not in MODALITIES:
         raise InputError(f"unknown modality '{modality}'", hint=f"one of {', '.join(MODALITIES)}")
     if len(source.shape) != 3 or 0 in source.shape:
-        raise InputError(f"signals have shape {tuple(source.shape)}, expected (n_trials, n_chans, n_times), none of them 0")
+        raise InputError(
+            f"signals have shape {tuple(source.shape)}, expected (n_trials, n_chans, n_times), none of them 0"
+        )
     if isinstance(source, np.ndarray) and source.dtype.kind not in "fiu":
         raise InputError(f"signals have dtype {source.dtype}", hint="real numbers are needed")
     if source.shape[0] != n_ids:

@@ -46,7 +46,9 @@ def posterior_channels(recording: Recording) -> tuple[str, ...]:
         names = tuple(present[n.lower()] for n in POSTERIOR_EEG if n.lower() in present)
     if not names:
         hint = "set signals.channels=all, or name the channels by the 10-10 system"
-        raise InputError("no posterior channel among the channel names", where=f"subject {recording.subject}", hint=hint)
+        raise InputError(
+            "no posterior channel among the channel names", where=f"subject {recording.subject}", hint=hint
+        )
     return names
 
 

@@ -192,10 +192,12 @@ def _variable(match: re.Match[str]) -> str:
     return f"var(--{name}, {match[0]})" if name else match[0]
 
 
-def legend_above(ax: Axes, columns: int = 3) -> None:
-    """A legend over the plot, at its left."""
+def legend_above(ax: Axes) -> None:
+    """A legend over the plot, at its left, in one line where it fits."""
     handles, labels = ax.get_legend_handles_labels()
     if handles:
+        one_line = sum(len(label) + 6 for label in labels) <= 62
+        columns = len(labels) if one_line else 3
         ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns)
 
 

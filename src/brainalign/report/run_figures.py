@@ -163,7 +163,7 @@ def candidates(rows: Rows, result: Result) -> Panel | None:
             ax.set_ylim(bottom=0)
         axis.dress(ax)
         ax.set_ylabel(METRICS[metric])
-        legend_above(ax, 5)
+        legend_above(ax)
 
     caption = (
         "Every candidate was trained and scored on validation images only. "

@@ -99,7 +99,7 @@ def panels(sweep: SweepFile) -> list[Panel]:
     found = []
     if sweep.choices:
         found += [choice_curve(sweep, "validation"), choice_curve(sweep, "test")]
-        names = {axis.name for axis in sweep.choices}
+        names = {axis.name for axis in sweep.choices if len(axis.values) > 1}
         if names & set(LAYER_AXES) and "pooling" in names:
             found.append(heat_map(sweep))
     if len(sweep.summary.conditions) > 1:
@@ -144,7 +144,7 @@ def choice_curve(sweep: SweepFile, part: str) -> Panel:
             ax.set_ylim(bottom=0)
         ax.set_ylabel(label)
         places.dress(ax)
-        legend_above(ax, 4 if len(series) < 5 else 3)
+        legend_above(ax)
 
     title = f"Validation score by {along}" if part == "validation" else f"Test score by {along} (exploratory)"
     name = f"{part}-curve"

@@ -70,6 +70,7 @@ def write_sweep_report(
         ),
         choices=[axis.name for axis in sweep.choices],
         table=_table(sweep),
+        n_backbones=len({row["backbone"] for row in sweep.rows}),
         n_hidden=max(0, len(sweep.rows) - N_TABLE_ROWS),
         best=retrievals.best(N_PICTURE_ROWS),
         worst=retrievals.worst(N_PICTURE_ROWS),

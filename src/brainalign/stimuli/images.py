@@ -56,7 +56,9 @@ def read_image_bytes(path: str) -> bytes:
     file = Path(path)
     try:
         if file.stat().st_size > IMAGE_BYTES_MAX:
-            raise InputError(f"is larger than {IMAGE_BYTES_MAX >> 20} MiB", where=path, hint="this is no stimulus image")
+            raise InputError(
+                f"is larger than {IMAGE_BYTES_MAX >> 20} MiB", where=path, hint="this is no stimulus image"
+            )
         return file.read_bytes()
     except OSError as error:
         raise InputError(f"the image cannot be read ({error.strerror})", where=path, hint="check the path") from error
@@ -67,7 +69,9 @@ def _read_member(archive: str, member: str) -> bytes:
     where = f"{archive}{ZIP_MARK}{member}"
     try:
         if source.getinfo(member).file_size > IMAGE_BYTES_MAX:
-            raise InputError(f"is larger than {IMAGE_BYTES_MAX >> 20} MiB", where=where, hint="this is no stimulus image")
+            raise InputError(
+                f"is larger than {IMAGE_BYTES_MAX >> 20} MiB", where=where, hint="this is no stimulus image"
+            )
         return source.read(member)
     except KeyError as error:
         raise InputError("the archive has no such image", where=where, hint="download the archive again") from error
@@ -107,4 +111,6 @@ def decode_image(data: bytes, where: str) -> Image.Image:
     except InputError:
         raise
     except Exception as error:  # Pillow raises many types on damaged files
-        raise InputError(f"cannot be decoded as an image ({error})", where=where, hint="replace or remove it") from error
+        raise InputError(
+            f"cannot be decoded as an image ({error})", where=where, hint="replace or remove it"
+        ) from error

@@ -25,7 +25,7 @@ class StimulusSet:
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `stimulus_id` (unique, the data set's canonical name such as `things/aardvark_01b`) and `path` (a file, or
+        Columns `stimulus_id` (unique, the data set's canonical name such as `things/aardvark_01b`) and `path` (a file or
         `archive.zip!member`); optionally `concept`, `category` and `caption` (empty string where unknown).
     root : path-like, optional
         Folder that relative paths start from.
@@ -54,7 +54,9 @@ class StimulusSet:
         table[list(COLUMNS)] = table[list(COLUMNS)].fillna("").astype(str)
         twice = table["stimulus_id"][table["stimulus_id"].duplicated()]
         if len(twice):
-            raise InputError(f"stimulus_id '{twice.iloc[0]}' stands twice", where=root, hint="give every image its own id")
+            raise InputError(
+                f"stimulus_id '{twice.iloc[0]}' stands twice", where=root, hint="give every image its own id"
+            )
         self.table = table
         self.root = Path(root) if root is not None else None
 
@@ -72,7 +74,9 @@ class StimulusSet:
             raise InputError("is not a folder", where=folder, hint="give the folder that holds the images")
         files = sorted(p for p in root.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
         if not files:
-            raise InputError("holds no image", where=folder, hint=f"put {', '.join(sorted(IMAGE_SUFFIXES))} files there")
+            raise InputError(
+                "holds no image", where=folder, hint=f"put {', '.join(sorted(IMAGE_SUFFIXES))} files there"
+            )
         names = [p.relative_to(root) for p in files]
         rows = {
             "stimulus_id": [prefix + n.with_suffix("").as_posix() for n in names],

@@ -55,9 +55,9 @@ class Pathway:
     common: float
 
 
-EARLY = Pathway("early", 24, ("O1", "Oz", "O2", "POz"), 0.1, (0.085, 0.120), 0.045, (3.0, 6.0), (2.0, 9.0), 9.0, 0.8)
+EARLY = Pathway("early", 24, ("O1", "Oz", "O2", "POz"), 0.1, (0.085, 0.120), 0.045, (3.0, 6.0), (2.0, 9.0), 8.0, 0.8)
 LATE = Pathway(
-    "late", 96, ("PO7", "PO8", "P7", "P8", "O1", "O2"), 0.2, (0.170, 0.250), 0.090, (1.5, 4.0), (2.0, 10.0), 6.0, 0.8
+    "late", 96, ("PO7", "PO8", "P7", "P8", "O1", "O2"), 0.2, (0.170, 0.250), 0.090, (1.5, 4.0), (2.0, 10.0), 5.0, 0.8
 )
 
 
@@ -188,11 +188,13 @@ def _individual(
     )
 
 
-def drives(features: NDArray[np.float32], training: NDArray[np.intp], n_sources: int, rng: np.random.Generator) -> Array:
+def drives(
+    features: NDArray[np.float32], training: NDArray[np.intp], n_sources: int, rng: np.random.Generator
+) -> Array:
     """Random mixtures of an image's features, one a source.
 
-    Features are standardised, their first `COMPONENTS` principal components partly whitened (component j divided by its
-    standard deviation to the power `WHITENING`, so that fine differences between layers are not drowned by what all layers
+    Features are standardised, their first `COMPONENTS` principal components partly whitened (each divided by its
+    standard deviation to the power `WHITENING`, so that what differs between layers is not drowned by what they
     share), and mixed with Gaussian weights. All statistics are those of the training images.
 
     Parameters
@@ -217,7 +219,9 @@ def drives(features: NDArray[np.float32], training: NDArray[np.intp], n_sources:
     return standardised(mixed, training)
 
 
-def concept_codes(concepts: Sequence[str], categories: Sequence[str], n_sources: int, config: VirtualBrainConfig) -> Array:
+def concept_codes(
+    concepts: Sequence[str], categories: Sequence[str], n_sources: int, config: VirtualBrainConfig
+) -> Array:
     """A code of each image's concept, half of it shared by its category; about N(0, 1), (n_images, n_sources)."""
 
     def code(kind: str, name: str) -> Array:
@@ -240,4 +244,5 @@ def standardised(values: Array, training: NDArray[np.intp]) -> Array:
 
 def generator(config: VirtualBrainConfig, purpose: str, *numbers: int) -> np.random.Generator:
     """A random generator that depends on the seed, a purpose and some numbers, and on nothing else."""
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([config.seed, zlib.crc32(purpose.encode()), *numbers])))
+    words = [config.seed, zlib.crc32(purpose.encode()), *numbers]
+    return np.random.Generator(np.random.Philox(np.random.SeedSequence(words)))

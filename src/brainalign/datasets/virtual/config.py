@@ -13,10 +13,14 @@ TARGET_BACKBONE = "pip:efficientnet-lite0"
 PLANTED_BACKBONE = "pip:efficientnet-lite2"
 
 # THINGS-EEG2's 63 electrodes in its order; the last 17 are the occipito-parietal ones most papers decode from.
-CHANNELS_63 = tuple(
-    "Fp1 Fp2 AF7 AF3 AFz AF4 AF8 F7 F5 F3 F1 F2 F4 F6 F8 FT9 FT7 FC5 FC3 FC1 FCz FC2 FC4 FC6 FT8 FT10 T7 C5 C3 C1 Cz C2 "
-    "C4 C6 T8 TP9 TP7 CP5 CP3 CP1 CPz CP2 CP4 CP6 TP8 TP10 P7 P5 P3 P1 Pz P2 P4 P6 P8 PO7 PO3 POz PO4 PO8 O1 Oz O2".split()
-)
+CHANNELS_63 = (
+    "Fp1", "Fp2", "AF7", "AF3", "AFz", "AF4", "AF8", "F7", "F5", "F3", "F1", "F2",
+    "F4", "F6", "F8", "FT9", "FT7", "FC5", "FC3", "FC1", "FCz", "FC2", "FC4", "FC6",
+    "FT8", "FT10", "T7", "C5", "C3", "C1", "Cz", "C2", "C4", "C6", "T8", "TP9",
+    "TP7", "CP5", "CP3", "CP1", "CPz", "CP2", "CP4", "CP6", "TP8", "TP10", "P7", "P5",
+    "P3", "P1", "Pz", "P2", "P4", "P6", "P8", "PO7", "PO3", "POz", "PO4", "PO8",
+    "O1", "Oz", "O2",
+)  # fmt: skip
 POSTERIOR_17 = CHANNELS_63[-17:]
 
 
@@ -77,10 +81,10 @@ class VirtualBrainConfig:
     late_backbone : str, optional
         Network whose layers drive the late pathway; by default another than the default decoding target.
     late_layer : str, optional
-        Its layers, comma separated, from earlier to later in time.
+        Its layers, comma separated; deeper ones answer later.
     same_network : bool
-        Plant in the very network that is the default decoding target. Only for tests of the code: a sweep over its layers
-        must find the planted one. The data set's name says so.
+        Plant in the very network that is the default decoding target. Only for tests of the code: a sweep over its
+        layers must find the planted one. The data set's name says so.
     signal : float
         Factor on the part of the response that differs between images.
     noise : float
@@ -149,7 +153,8 @@ class VirtualBrainConfig:
                 hint="choose another late_backbone, or say same_network=true (tests of the code only)",
             )
         if self.same_network and self.late_backbone not in (None, TARGET_BACKBONE):
-            raise InputError(f"same_network plants in {TARGET_BACKBONE}, not in {self.late_backbone}", where="virtual-eeg")
+            problem = f"same_network plants in {TARGET_BACKBONE}, not in {self.late_backbone}"
+            raise InputError(problem, where="virtual-eeg", hint="leave one of the two options out")
         if any(not layer.strip() for layer in (self.late_layer or "0").split(",")):
             raise InputError(f"late_layer is '{self.late_layer}'", where="virtual-eeg", hint="for example '12,17'")
         return self
@@ -163,7 +168,7 @@ class VirtualBrainConfig:
     def layers(self) -> tuple[str, ...]:
         """The planted layers, each once, in the order given."""
         given = self.late_layer or ("8" if self.same_network else "9,17")
-        return tuple(dict.fromkeys(layer.strip() for layer in given.split(",")))
+        return tuple(layer.strip() for layer in given.split(","))
 
     @property
     def has_early(self) -> bool:

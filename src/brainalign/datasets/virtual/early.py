@@ -1,4 +1,4 @@
-"""What the first visual areas see: contrast energy by orientation and size, local contrast and colour, on a coarse grid."""
+"""What the first visual areas see: oriented contrast energy, local contrast and colour, on a coarse grid."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CYCLES_PER_IMAGE = (5.0, 10.0, 20.0)
 def early_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Features of the early pathway.
 
-    For each of 4 x 4 cells: root of the quadrature energy of 3 x 6 oriented filters, standard deviation of the luminance,
-    means of luminance and of the two opponent colours (red-green, blue-yellow).
+    For each of 4 x 4 cells: root of the quadrature energy of 3 x 6 oriented filters, standard deviation of the
+    luminance, means of luminance and of the two opponent colours (red-green, blue-yellow).
 
     Parameters
     ----------

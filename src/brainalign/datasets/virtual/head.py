@@ -73,7 +73,7 @@ class Head:
         with mne.utils.use_log_level("ERROR"):
             forward, _ = mne.make_forward_dipole(dipoles, self.sphere, self.info)
         gain: Array = forward["sol"]["data"] * NAM_TO_UV
-        return gain - gain.mean(axis=0)
+        return np.asarray(gain - gain.mean(axis=0))
 
 
 @functools.cache

@@ -58,7 +58,8 @@ class NoiseModel:
     @property
     def n_normals(self) -> int:
         """Standard normal numbers one trial consumes."""
-        return len(self.blink) * (1 + 2 * len(self.times)) + self.alpha_space.shape[1] * len(self.times)
+        n_times = len(self.times)
+        return len(self.blink) * (1 + 2 * n_times) + int(self.alpha_space.shape[1]) * n_times
 
     def mix(self, normals: Array32, uniforms: Array, sessions: NDArray[np.intp]) -> Array32:
         """Turn white numbers into noise.
@@ -92,7 +93,7 @@ class NoiseModel:
         return noise
 
     def variance(self) -> Array:
-        """Expected variance at each channel after baseline correction, mean over t >= 0, microvolts squared, (n_chans,)."""
+        """Expected variance at each channel after baseline correction, mean over t >= 0, uV squared, (n_chans,)."""
         after, baseline = self.times >= 0, self.times < 0
 
         def corrected(root: Array32 | Array) -> float:
@@ -168,7 +169,7 @@ def random_cortex(head: Head, n: int, rng: np.random.Generator) -> tuple[Array, 
 
 
 def alpha_leadfield(head: Head, rng: np.random.Generator) -> Array:
-    """Leadfield of the alpha generators, mostly radial dipoles under occipito-parietal electrodes, (63, ALPHA_DIPOLES)."""
+    """Leadfield of the alpha generators, mostly radial dipoles under parietal electrodes, (63, ALPHA_DIPOLES)."""
     anchors = ("POz", "Oz", "PO3", "PO4", "P1", "P2")
     places = np.stack([head.direction(name) for name in anchors]) + 0.1 * rng.standard_normal((ALPHA_DIPOLES, 3))
     places /= np.linalg.norm(places, axis=1, keepdims=True)

@@ -104,7 +104,7 @@ def latency_shifts(jitter_s: float) -> NDArray[np.float64]:
     """The grid latency shifts are rounded to: 1 ms steps over four standard deviations, never before the stimulus."""
     last = round(4 * jitter_s / SHIFT_STEP_S)
     first = max(-last, round(EARLIEST_SHIFT_S / SHIFT_STEP_S))
-    return np.arange(first, last + 1) * SHIFT_STEP_S
+    return np.asarray(np.arange(first, last + 1) * SHIFT_STEP_S, dtype=np.float64)
 
 
 def virtual_trials(
@@ -125,7 +125,8 @@ def virtual_trials(
     """
     rng = generator(config, "sessions", subject)
     n_sessions = int(sessions.max()) + 1
-    overall, each = rng.normal(0.0, 0.08, (n_sessions, 1)), rng.normal(0.0, 0.05, (n_sessions, len(sources.topographies)))
+    overall = rng.normal(0.0, 0.08, (n_sessions, 1))
+    each = rng.normal(0.0, 0.05, (n_sessions, len(sources.topographies)))
     shifts = latency_shifts(config.jitter_s)
     return VirtualTrials(
         config=config,

@@ -26,9 +26,10 @@ def planted(trials: VirtualTrials, sources: Sources, drive: Array) -> dict[str, 
     Returns
     -------
     dict
-        `noise_variance_uv2` (n_chans,), `snr` (n_chans,) and per answering pathway `latency_s` (weighted mean over
-        sources), `latency_range_s`, `topography_uv` (n_chans,) and `time_course_uv` (n_times,), both standard deviations
-        between images (at the pathway's latency, and root mean square over channels), `snr` (n_chans,).
+        `times_s` (n_times,), `noise_variance_uv2` (n_chans,), `snr` (n_chans,) and, per answering pathway,
+        `latency_s` (weighted mean over sources), `latency_range_s`, `topography_uv` (n_chans,) and `time_course_uv`
+        (n_times,), both standard deviations between images (at the pathway's latency; root mean square over
+        channels), `snr` (n_chans,).
         A signal-to-noise ratio is of single trials: variance between images over variance between the trials of an
         image, both averaged over 0 s to the end of the epoch. The mean over R repetitions has R times that.
     """
@@ -65,7 +66,7 @@ def planted(trials: VirtualTrials, sources: Sources, drive: Array) -> dict[str, 
 
 
 def _ratio(signal: Array, noise: Array) -> Array:
-    """signal / noise, infinite where there is no noise at all."""
+    """Signal over noise, infinite where there is no noise at all."""
     return np.divide(signal, noise, out=np.full_like(signal, np.inf), where=noise > 0)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,11 +27,21 @@ from brainalign.datasets.virtual.config import PRESETS, VirtualBrainConfig
 from brainalign.datasets.virtual.early import early_features
 from brainalign.datasets.virtual.head import pick_channels, standard_head
 from brainalign.datasets.virtual.noise import noise_model
-from brainalign.datasets.virtual.pictures import picture_folder, renderer_version, shown_scenes, write_pictures
+from brainalign.datasets.virtual.pictures import (
+    Progress,
+    picture_folder,
+    renderer_version,
+    shown_scenes,
+    write_pictures,
+)
 from brainalign.datasets.virtual.trials import VirtualTrials, virtual_trials
 from brainalign.datasets.virtual.truth import planted
+from brainalign.errors import InputError
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
+
+if TYPE_CHECKING:
+    from brainalign.features import FeatureSet
 
 Array = NDArray[np.float64]
 
@@ -86,8 +95,12 @@ class VirtualEEG(Dataset):
         self.size = PRESETS[preset or "small"]
         self.config = VirtualBrainConfig.from_options(**options)
         self._cache_dir = cache_dir
+        self._pictures: StimulusSet | None = None
+        self._banks: FeatureSet | None = None
+        self._made: dict[str, tuple[VirtualTrials, Sources]] = {}
         if self.config.same_network:
-            self.info = replace(type(self).info, title=f"{type(self).info.title}; planted in the decoding target itself")
+            title = f"{type(self).info.title}; planted in the decoding target itself"
+            self.__dict__["info"] = replace(type(self).info, title=title)
 
     @property
     def name(self) -> str:
@@ -99,26 +112,52 @@ class VirtualEEG(Dataset):
         """'1' and so on."""
         return self.size.subjects
 
-    @property
+    @functools.cached_property
     def cache_dir(self) -> Path:
         """Where pictures and features are kept."""
         from brainalign.cache import default_cache_dir
 
-        return Path(self._cache_dir) if self._cache_dir is not None else Path(default_cache_dir())
+        return default_cache_dir(self._cache_dir)
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
-        """Render the pictures (the one long step), if they are not there yet."""
-        if "_stimuli" not in self.__dict__:
-            self.__dict__["_stimuli"] = write_pictures(self.size, self.cache_dir, progress)
+    def prepare(self, progress: Progress | None = None) -> None:
+        """Do the two long steps ahead: render the pictures, compute the planted features. Nothing, if they are there.
 
-    @functools.cached_property
-    def _stimuli(self) -> StimulusSet:
-        return write_pictures(self.size, self.cache_dir)
+        Parameters
+        ----------
+        progress : callable, optional
+            Called with (done, total).
+        """
+        self._render(progress)
+        if self.config.has_late:
+            self._extract(progress)
+
+    def _render(self, progress: Progress | None = None) -> StimulusSet:
+        if self._pictures is None:
+            self._pictures = write_pictures(self.size, self.cache_dir, progress)
+        return self._pictures
+
+    def _extract(self, progress: Progress | None = None) -> FeatureSet:
+        """Features of the planted layers, always on the CPU so that all machines plant the same."""
+        if self._banks is None:
+            from brainalign.features import extract_features
+
+            layers: list[Any] = list(self.config.layers)
+            self._banks = extract_features(
+                self._render(),
+                self.config.backbone,
+                layers,
+                [LATE_POOLING],
+                cache_dir=self.cache_dir,
+                progress=progress,
+            )
+            if len(self._banks) != len(layers):
+                raise InputError(f"late_layer '{','.join(layers)}' names a layer twice", where=self.config.backbone)
+        return self._banks
 
     def stimuli(self, subject: str) -> StimulusSet:
         """The pictures, the same for every subject: `virtual/c017_03` is picture 3 of concept 17."""
         self.require_subject(subject)
-        return self._stimuli
+        return self._render()
 
     def recording(self, subject: str) -> Recording:
         """Trials of a subject, made when they are read."""
@@ -136,7 +175,10 @@ class VirtualEEG(Dataset):
             unit="uV",
             ch_pos=positions,
             check_finite=False,
-            **{name: table[name].tolist() for name in ("session", "run", "repetition", "part")},
+            session=table["session"].tolist(),
+            run=table["run"].tolist(),
+            repetition=table["repetition"].tolist(),
+            part=table["part"].tolist(),
         )
 
     def check(self) -> list[Finding]:
@@ -166,13 +208,13 @@ class VirtualEEG(Dataset):
         Returns
         -------
         dict
-            Beside what `planted` returns: `ch_names`, `options` and, where the late pathway answers, `layers`: a list of
-            `{backbone, layer, depth, pooling, n_sources}`.
+            Beside what `planted` returns: `ch_names`, `options` and, where the late pathway answers, `layers`: a
+            list of `{backbone, layer, depth, pooling, n_sources}`.
         """
         trials, sources = self._subject(self.require_subject(subject))
         found = planted(trials, sources, self._drive[: self._n_train])
         found |= {"virtual": True, "ch_names": self.size.ch_names, "options": self.config.facts()}
-        found["layers"] = self._planted_layers if self.config.has_late else []
+        found["layers"] = self._planted_layers() if self.config.has_late else []
         return found
 
     @property
@@ -190,7 +232,7 @@ class VirtualEEG(Dataset):
         return pd.DataFrame(
             {
                 "image": image,
-                "stimulus_id": np.array(self._stimuli.ids)[image],
+                "stimulus_id": np.array(self._render().ids)[image],
                 "session": session + 1,
                 "run": 1,
                 "repetition": np.where(test, session * each + np.tile(within, self.size.n_sessions), session) + 1,
@@ -198,35 +240,28 @@ class VirtualEEG(Dataset):
             }
         )
 
-    @functools.cached_property
-    def _banks(self) -> Any:
-        """Features of the planted layers."""
-        from brainalign.features import extract_features
-
-        layers = list(self.config.layers)
-        return extract_features(self._stimuli, self.config.backbone, layers, [LATE_POOLING], cache_dir=self.cache_dir)
-
-    @functools.cached_property
     def _planted_layers(self) -> list[dict[str, Any]]:
-        dealt = np.bincount(source_layers(LATE.n_sources, len(self._banks)))
+        banks = self._extract()
+        dealt = np.bincount(source_layers(LATE.n_sources, len(banks)))
         return [
             {
                 "backbone": self.config.backbone,
                 "layer": layer,
-                "depth": float(self._banks.depth(layer)),
+                "depth": float(banks.depth(layer)),
                 "pooling": pooling,
                 "n_sources": int(n),
             }
-            for (layer, pooling), n in zip(self._banks, dealt, strict=True)
+            for (layer, pooling), n in zip(banks, dealt, strict=True)
         ]
 
     @functools.cached_property
     def _drive(self) -> Array:
         """What drives each source, (n_images, n_sources); the same for all subjects."""
         training = np.arange(self._n_train)
-        drive = np.zeros((len(self._stimuli), EARLY.n_sources + LATE.n_sources))
+        stimuli = self._render()
+        drive = np.zeros((len(stimuli), EARLY.n_sources + LATE.n_sources))
         if self.config.has_early:
-            images = np.stack([np.asarray(self._stimuli.image(row)) for row in range(len(self._stimuli))])
+            images = np.stack([np.asarray(stimuli.image(row)) for row in range(len(stimuli))])
             mixed = drives(early_features(images), training, EARLY.n_sources, generator(self.config, "early drive"))
             drive[:, : EARLY.n_sources] = saturate(mixed, self.config.saturation, training)
         if self.config.has_late:
@@ -235,32 +270,29 @@ class VirtualEEG(Dataset):
 
     def _late_drive(self, training: NDArray[np.intp]) -> Array:
         """Each source takes its layer's features and, in part, a code of the concept."""
-        table, share = self._stimuli.table, self.config.concept_share
+        stimuli, banks, share = self._render(), self._extract(), self.config.concept_share
+        table = stimuli.table
         mixed = np.empty((len(table), LATE.n_sources))
-        dealt = source_layers(LATE.n_sources, len(self._banks))
-        for at, bank in enumerate(self._banks.values()):
+        dealt = source_layers(LATE.n_sources, len(banks))
+        for at, bank in enumerate(banks.values()):
             rng = generator(self.config, "late drive", at)
-            features = bank.rows(self._stimuli.image_ids)
+            features = bank.rows(stimuli.image_ids)
             mixed[:, dealt == at] = drives(features, training, int((dealt == at).sum()), rng)
         codes = concept_codes(table["concept"].tolist(), table["category"].tolist(), LATE.n_sources, self.config)
         return np.asarray(np.sqrt(1 - share) * mixed + np.sqrt(share) * codes)
 
-    @functools.cache  # noqa: B019 - a data set lives as long as its subjects are needed
     def _subject(self, subject: str) -> tuple[VirtualTrials, Sources]:
         """Everything that makes a subject's trials."""
-        number, size, head = int(subject) - 1, self.size, standard_head()
+        if subject not in self._made:
+            self._made[subject] = self._make(int(subject) - 1)
+        return self._made[subject]
+
+    def _make(self, number: int) -> tuple[VirtualTrials, Sources]:
+        size, head = self.size, standard_head()
         picks = pick_channels(size.ch_names)
         times = size.tmin + np.arange(size.n_times) / size.sfreq
         sources = subject_sources(self.config, head, picks, len(self.config.layers), number)
         noise = noise_model(head, picks, times, size.sfreq, size.n_sessions, generator(self.config, "noise", number))
         table = self._trial_table()
-        trials = virtual_trials(
-            self.config,
-            sources,
-            noise,
-            self._drive,
-            table["image"].to_numpy(dtype=np.intp),
-            table["session"].to_numpy(dtype=np.intp) - 1,
-            number,
-        )
-        return trials, sources
+        images, sessions = (table[name].to_numpy(dtype=np.intp) for name in ("image", "session"))
+        return virtual_trials(self.config, sources, noise, self._drive, images, sessions - 1, number), sources
