@@ -56,7 +56,8 @@ def arithmetic(batch: int) -> dict[str, float]:
       mix               2 * (256 * 36) * 40 * 40 = 0.03, three times
       project, residual 2 * 256 * (1440 + 768) * 768 = 0.87, three times
       moments           2 * (256 * 63) * 25 * 25 * 36 = 0.73 if each window is counted by itself; in float64
-    Published: temporal filters at all 226 positions, 2 * (256 * 63 * 226) * 25 * 40 = 7.29, twice; averages not counted.
+    Published: temporal filters at all 226 positions, 2 * (256 * 63 * 226) * 25 * 40 = 7.29, twice; averages not
+    counted.
     """
     rows = batch * N_CHANS
     spatial = 3 * 2 * batch * 36 * N_CHANS * N_FILTERS * N_FILTERS

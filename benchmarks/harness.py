@@ -1,7 +1,8 @@
 """Times alternatives against each other in one process and writes what it found, as ratios.
 
-Alternatives run in turns (A B A B ...), so that whatever else the machine does hits all of them alike; each round gives one
-ratio, and the median over rounds is reported with its quartiles. Times are wall clock.
+Alternatives run in turns (A B A B ...), so that whatever else the machine does hits all of them alike; each round
+gives one ratio, and the median over rounds is reported with its quartiles. Times are wall clock; the load average says
+how many processes wanted the cores, this one included.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_model(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
         "torch": torch.__version__,
         "python": platform.python_version(),
         "system": platform.system(),

@@ -21,7 +21,7 @@ class Aligner(Protocol):
         """Learn from the split's training stimuli, choose on its validation stimuli, never see its test stimuli."""
 
     def similarity(self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]]) -> NDArray[Any]:
-        """How well each signal (n_signals, n_chans, n_times) fits each image: (n_signals, n_images), larger is better."""
+        """How well each signal (n_signals, n_chans, n_times) fits each image, (n_signals, n_images)."""
 
     def save(self, path: str | Path) -> None:
         """Write one safetensors file."""

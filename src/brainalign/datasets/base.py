@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -108,6 +109,9 @@ class Dataset(abc.ABC):
                 f"dataset '{self.name}' has no subject '{subject}'", where=self.root, hint=f"there are: {known}"
             )
         return subject
+
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+        """Make what must be made before images can be read (rendered pictures); nothing for most data sets."""
 
     @abc.abstractmethod
     def stimuli(self, subject: str) -> StimulusSet:

@@ -198,8 +198,8 @@ def _single_trials(
     counts: NDArray[np.float64], ids: tuple[str, ...], source: Path
 ) -> tuple[NDArray[np.float64], list[str]]:
     """Unstack (neurons, images, repeats) with NaN for repeats that were not shown."""
-    shown: NDArray[np.bool_] = ~np.isnan(counts).all(axis=0)
-    never = ~shown.any(axis=1)
+    shown = np.logical_not(np.isnan(counts).all(axis=0))
+    never = np.logical_not(shown.any(axis=1))
     if never.any():
         raise InputError(f"photo {int(never.argmax()) + 1} has no trial", where=source)
     image, repeat = np.nonzero(shown)

@@ -10,8 +10,8 @@ class BrainEncoder(nn.Module):
 
     A subclass takes the keyword arguments `n_chans`, `n_times` and `dim` and its own options, raises
     `brainalign.errors.InputError` for values it cannot work with, and writes `embed`. Where part of the way is a fixed
-    function of the input, `prepare` does that part: training calls it once for the whole recording and from then on passes
-    its result with ``prepared=True``. `prepare` treats each trial by itself.
+    function of the input, `prepare` does that part: training calls it once for the whole recording and then passes its
+    result with ``prepared=True``. `prepare` treats each trial by itself.
     """
 
     def prepare(self, signals: Tensor) -> Tensor:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -122,8 +124,7 @@ class TSConv(BrainEncoder):
     def _normalized_kernel(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
         """Temporal filters and biases with the first BatchNorm folded in, (n_filters, kernel_size) and (n_filters,)."""
         norm, weight = self.temporal_norm, self.temporal.weight.flatten(1)
-        bias: Tensor | None = self.temporal.bias
-        assert bias is not None
+        bias = cast(Tensor, self.temporal.bias)
         if self.training or norm.running_mean is None or norm.running_var is None:
             count, window_mean, covariance = window_moments(prepared, weight.shape[1], self.pool_stride)
             exact = weight.to(covariance.dtype)

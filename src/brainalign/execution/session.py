@@ -59,8 +59,14 @@ class Session:
         return self._memory[key]
 
     def stimuli(self, subject: str) -> StimulusSet:
-        """Images of a subject."""
-        found: StimulusSet = self._once(("stimuli", subject), lambda: self.dataset.stimuli(subject))
+        """Images of a subject, made first where the data set has to."""
+
+        def make() -> StimulusSet:
+            with self.reporter.step(f"opening {self.dataset.name}") as tick:
+                self.dataset.prepare(tick)
+                return self.dataset.stimuli(subject)
+
+        found: StimulusSet = self._once(("stimuli", subject), make)
         return found
 
     def recording(self, subject: str) -> Recording:

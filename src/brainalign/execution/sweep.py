@@ -226,7 +226,10 @@ def _condition(rows: Sequence[Row], results: Sequence[Result], members: Sequence
 
 
 def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Chosen rows against `head` and `final` rows that are trained alike, images paired, conditions pooled."""
+    """Chosen rows against `head` and `final` rows trained alike, images paired, conditions pooled.
+
+    The rival has the chosen row's pooling where it can (`final` has only its own), else the best on validation.
+    """
     if "layer" not in [axis.name for axis in axes]:
         return []
     found = []
@@ -236,6 +239,7 @@ def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, An
             if not row.chosen:
                 continue
             twin = [r for r in rows if r.condition == row.condition and _alike(r, row) and str(r.at["layer"]) == other]
+            twin.sort(key=lambda r, pooling=row.fit["pooling"]: (r.fit["pooling"] != pooling, _key(r)))  # type: ignore[misc]
             if twin and str(row.at["layer"]) != other:
                 pairs.append((*hits_of_run(row.directory.root), hits_of_run(twin[0].directory.root)[1]))
         if pairs:

@@ -34,7 +34,7 @@ class TestData:
 
 
 class OpenedTest:
-    """An opened test set, read as often as one opening needs: several rows of a sweep, several selections of channels."""
+    """An opened test set, read as often as one opening needs: many rows of a sweep, many channel selections."""
 
     def __init__(self, recording: Recording, split: Split) -> None:
         self._recording, self.split = recording, split

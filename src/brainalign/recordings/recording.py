@@ -43,8 +43,8 @@ class Recording:
     signals : SignalSource
         (n_trials, n_all_chans, n_all_times); read through `read`, which applies the channel and time selection.
     trials : pandas.DataFrame
-        One row a trial: `stimulus_id`, `session`, `run`, `repetition`, `part` ('train', 'test' or ''), `n_averaged` (how
-        many repetitions the stored row is already a mean of; 1 for single trials).
+        One row a trial: `stimulus_id`, `session`, `run`, `repetition`, `part` ('train', 'test' or ''), `n_averaged`
+        (how many repetitions the stored row is already a mean of; 1 for single trials).
     ch_names : tuple of str
     sfreq : float or None
         Samples a second; None where there is no time axis.

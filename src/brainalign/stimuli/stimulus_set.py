@@ -25,8 +25,8 @@ class StimulusSet:
     Parameters
     ----------
     table : pandas.DataFrame
-        Columns `stimulus_id` (unique, the data set's canonical name such as `things/aardvark_01b`) and `path` (a file or
-        `archive.zip!member`); optionally `concept`, `category` and `caption` (empty string where unknown).
+        Columns `stimulus_id` (unique, the data set's canonical name such as `things/aardvark_01b`) and `path` (a file
+        or `archive.zip!member`); optionally `concept`, `category` and `caption` (empty string where unknown).
     root : path-like, optional
         Folder that relative paths start from.
 
