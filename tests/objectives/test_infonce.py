@@ -88,7 +88,7 @@ def test_gradients_by_finite_differences(normalize_brain, symmetric):
 )
 def test_scale_at_the_start(mode, expected, trained):
     objective = InfoNCE(scale_mode=mode, temperature=0.07)
-    assert float(objective.scale) == pytest.approx(expected, rel=1e-6)
+    assert objective.scale.item() == pytest.approx(expected, rel=1e-6)
     assert [p.requires_grad for p in objective.parameters()] == [trained]
     brain, image = (torch.as_tensor(x, dtype=torch.float32).requires_grad_() for x in batch())
     loss = objective(brain, image)

@@ -145,6 +145,7 @@ def demo(
         dataset="virtual-eeg:small",
         out=out,
         subject="1",
+        settings=["target.poolings=[grid4]"],
         device=device,
         cache=cache,
         reporter=c.reporter(quiet),

@@ -22,7 +22,8 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.recordings.recording import MODALITIES, TRIAL_COLUMNS
 from brainalign.stimuli import StimulusSet
 
-P, T = ParamSpec("P"), TypeVar("T")
+P = ParamSpec("P")
+T = TypeVar("T")
 Report = Callable[[InputError], None]
 SMALL_BYTES_MAX = 64 * 2**20
 SETTINGS_FILE, STIMULI_FILE, TRIALS_FILE, CHANNELS_FILE = "dataset.yaml", "stimuli.csv", "trials.csv", "channels.csv"
@@ -116,7 +117,7 @@ def read_settings(root: Path, report: Report) -> Settings:
         if key not in known:
             report(unknown_name("key", str(key), known, where=path))
     given = {key: content[key] for key in known if content.get(key) is not None}
-    values = {key: attempt(report, _setting, key, value, path) for key, value in given.items()}
+    values: dict[str, Any] = {key: attempt(report, _setting, key, value, path) for key, value in given.items()}
     if "modality" not in given:
         raise InputError("has no modality", where=path, hint=f"add modality: one of {', '.join(MODALITIES)}")
     if None in values.values():

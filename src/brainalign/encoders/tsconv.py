@@ -116,7 +116,7 @@ class TSConv(BrainEncoder):
 
     def _spatial_norm(self, x: Tensor) -> Tensor:
         """BatchNorm of the spatial filters, (rows, n_filters) to the same."""
-        x = x + self.spatial.bias
+        x = x + cast(Tensor, self.spatial.bias)
         # BatchNorm2d asks for four axes.
         normed: Tensor = self.spatial_norm(x[:, :, None, None])
         return normed[:, :, 0, 0]

