@@ -82,7 +82,7 @@ def _summary(seconds: list[float]) -> dict[str, Any]:
 
 def _ratios(baseline: list[float], values: list[float]) -> dict[str, Any]:
     ratios = [a / b for a, b in zip(baseline, values, strict=True)]
-    low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+    low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive") if len(ratios) > 1 else ratios * 3
     return {
         "times_faster": _short(middle),
         "low": _short(low),

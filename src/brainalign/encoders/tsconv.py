@@ -142,6 +142,8 @@ def _update_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: i
     """Move running mean and (unbiased) variance as `torch.nn.BatchNorm2d` does."""
     if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
         return
+    if count < 2:
+        raise InputError("one window in a batch has no variance", where="tsconv", hint="train with more than one trial")
     norm.num_batches_tracked.add_(1)
     momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
     norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)

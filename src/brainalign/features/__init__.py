@@ -5,8 +5,9 @@ from brainalign.features.bank import FeatureBank, Verification
 from brainalign.features.extract import FeatureSet, extract_features
 from brainalign.features.layers import Layer, LayerTable
 from brainalign.features.pooling import pool
+from brainalign.features.preprocessing import Preprocessing, StimulusTransform
 
 __all__ = [
-    "Backbone", "BackboneInfo", "FeatureBank", "FeatureSet", "Layer", "LayerTable", "Verification", "extract_features",
-    "list_backbones", "load_backbone", "pool",
+    "Backbone", "BackboneInfo", "FeatureBank", "FeatureSet", "Layer", "LayerTable", "Preprocessing",
+    "StimulusTransform", "Verification", "extract_features", "list_backbones", "load_backbone", "pool",
 ]  # fmt: skip

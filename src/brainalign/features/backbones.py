@@ -99,9 +99,7 @@ class Backbone:
         blocks = {name: infer(size, nhwc=nhwc) for name, (size,) in seen.items()}
         return {**blocks, "head": infer(head, nhwc=n.nhwc), "final": FeatureShape("NC", final[1])}
 
-    def forward_layers(
-        self, images: Tensor, layers: Sequence[Layer], poolings: Sequence[str]
-    ) -> dict[Key, Tensor]:
+    def forward_layers(self, images: Tensor, layers: Sequence[Layer], poolings: Sequence[str]) -> dict[Key, Tensor]:
         """Pooled features of several layers from one pass; feature maps are let go as soon as they are pooled.
 
         Parameters
@@ -200,7 +198,9 @@ def pooling_pairs(layers: Sequence[Layer], poolings: Sequence[str], shapes: dict
             shape.dim(next(pooling for pooling in poolings if pooling != "final"))  # says why
         pairs += [(layer.name, pooling) for pooling in allowed]
     if not pairs:
-        raise InputError("pooling 'final' belongs to layer 'final'", hint="add a pooling such as mean, or ask for final")
+        raise InputError(
+            "pooling 'final' belongs to layer 'final'", hint="add a pooling such as mean, or ask for final"
+        )
     return pairs
 
 

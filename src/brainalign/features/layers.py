@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import numbers
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import nn
 
 from brainalign.errors import InputError
@@ -116,9 +116,9 @@ class LayerTable:
 
 def _words(spec: LayerSpec | Sequence[LayerSpec]) -> Iterator[LayerSpec]:
     """Split lists and read numbers written as text."""
-    if isinstance(spec, numbers.Integral):
+    if isinstance(spec, int | np.integer):
         yield int(spec)
-    elif isinstance(spec, numbers.Real):
+    elif isinstance(spec, float | np.floating):
         yield float(spec)
     elif isinstance(spec, str):
         for word in (w.strip() for w in spec.split(",")):

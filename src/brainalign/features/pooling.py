@@ -94,4 +94,4 @@ def _as_map(feature: Tensor, layout: str, n_prefix_tokens: int) -> Tensor:
     side = math.isqrt(tokens.shape[1])
     if side * side != tokens.shape[1]:
         raise InputError(f"{tokens.shape[1]} tokens form no square grid", where="pooling gridN", hint="use mean or cls")
-    return tokens.transpose(1, 2).unflatten(2, (side, side))
+    return tokens.transpose(1, 2).reshape(len(tokens), -1, side, side)

@@ -101,7 +101,7 @@ def from_timm(model: Any, *, crop: str) -> Preprocessing:
     """
     import timm
 
-    config = timm.data.resolve_model_data_config(model)
+    config = timm.data.resolve_model_data_config(model)  # type: ignore[attr-defined, no-untyped-call]
     channels, height, width = config["input_size"]
     where = f"timm:{model.pretrained_cfg.get('architecture', type(model).__name__)}"
     if height != width or channels != 3:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import shutil
 from collections.abc import Iterable
@@ -64,7 +65,7 @@ class BankWriter:
         return {"shape": list(self.shape), "batch_size": self.batch_size, "dtype": self.dtype.name}
 
     def _kept(self) -> str:
-        """The type of what an earlier program left, '' if it wrote other batches: those might differ in the last bits."""
+        """The type of what an earlier program left; '' if its batches were others, which may differ in the last bits."""
         try:
             plan = read_json(self.partial / PLAN)
             return str(plan["dtype"]) if {**plan, "dtype": self.dtype.name} == self._plan() else ""
@@ -81,8 +82,6 @@ class BankWriter:
 
     def _header(self) -> bytes:
         """What a `.npy` file of this shape begins with."""
-        import io
-
         buffer = io.BytesIO()
         facts = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False, "shape": self.shape}
         np.lib.format.write_array_header_1_0(buffer, facts)
@@ -145,7 +144,7 @@ class BankWriter:
             return False
         assert self._file is not None
         try:
-            data = memoryview(np.ascontiguousarray(rows, dtype=self.dtype)).cast("B")
+            data = memoryview(np.ascontiguousarray(rows, dtype=self.dtype).view(np.uint8).reshape(-1).data)
             while data:
                 data = data[self._file.write(data) :]
         except OSError as error:
@@ -166,9 +165,9 @@ class BankWriter:
             with open(self.partial / ARRAY, "rb") as file:
                 os.fsync(file.fileno())
             write_json(self.partial / META, {**meta, "n_images": n_images, "dim": dim, "dtype": self.dtype.name})
-            (self.partial / PLAN).unlink(missing_ok=True)
             shutil.rmtree(self.folder, ignore_errors=True)  # a bank that lost its description
             os.replace(self.partial, self.folder)
+            (self.folder / PLAN).unlink(missing_ok=True)  # last: without it a killed program would begin again
         except OSError as error:
             raise write_error(error, self.folder) from error
         sync_folder(self.folder.parent)

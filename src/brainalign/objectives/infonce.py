@@ -122,4 +122,8 @@ class InfoNCE(nn.Module):
 
     def forward(self, brain: Tensor, image: Tensor) -> Tensor:
         """The loss of a batch of pairs, both (n, dim), to a tensor of shape ()."""
+        if self.scale_mode == "learned" and self.training:
+            # Brought back here, not only clamped in `scale`: past the clamp the gradient is 0 and would stay so.
+            with torch.no_grad():
+                self.raw.clamp_(max=math.log(MAX_SCALE))
         return info_nce(brain, image, scale=self.scale, normalize_brain=self.normalize_brain, symmetric=self.symmetric)

@@ -94,7 +94,7 @@ class TrainingSettings(Settings):
     noise: float = Field(
         0.0,
         ge=0,
-        description="deviation of Gaussian noise added to training signals as the encoder takes them (scaled, prepared)",
+        description="deviation of Gaussian noise added to training signals as the encoder takes them",
     )
 
 
