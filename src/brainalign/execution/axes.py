@@ -53,7 +53,9 @@ def parse_axis(text: str, session: Session, recipe: Recipe, subject: str) -> Axi
     if not values:
         raise InputError(f"axis '{name}' has no values", where="--over", hint=f"for example --over {name}=a,b")
     if name in ("split", "seed") and not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
-        raise InputError(f"axis '{name}' takes whole numbers, got {listed!r}", where="--over", hint=f"--over {name}=0,1,2")
+        raise InputError(
+            f"axis '{name}' takes whole numbers, got {listed!r}", where="--over", hint=f"--over {name}=0,1,2"
+        )
     if name == "subject":
         values = tuple(session.dataset.require_subject(str(v)) for v in values)
     if len(set(map(str, values))) < len(values):
@@ -82,7 +84,9 @@ def _default_values(name: str, session: Session, recipe: Recipe, subject: str) -
     return ()
 
 
-def expand(axes: Sequence[Axis], recipe: Recipe, subject: str, split: int, seed: int) -> list[tuple[Job, dict[str, Any]]]:
+def expand(
+    axes: Sequence[Axis], recipe: Recipe, subject: str, split: int, seed: int
+) -> list[tuple[Job, dict[str, Any]]]:
     """Jobs of the product of all axes, the last axis fastest, each with its axis values.
 
     Raises

@@ -144,7 +144,9 @@ def save_fit(session: Session, job: Job, candidates: list[Candidate], directory:
     best = candidates[0]
     directory.write_text("recipe.yaml", save_recipe(best.aligner.recipe))
     directory.write_table("history.csv", best.fit.history)
-    directory.write_table("candidates.csv", sorted((c.row() for c in candidates), key=lambda r: (r["depth"], r["pooling"])))
+    directory.write_table(
+        "candidates.csv", sorted((c.row() for c in candidates), key=lambda r: (r["depth"], r["pooling"]))
+    )
     best.aligner.save(directory.path("model.safetensors"))
     stored = {f"{epoch}.{k}": v for epoch, state in best.fit.candidates.items() for k, v in state.items()}
     save_tensors(directory.path("epochs.safetensors"), stored, {"epochs": sorted(best.fit.candidates)})

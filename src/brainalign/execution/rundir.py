@@ -85,7 +85,9 @@ class RunDirectory:
             if self.has(name):
                 held = self.read_json(name).get("config_hash")
                 if held != config_hash:
-                    raise InputError(f"holds another run ({str(held)[:12]})", where=self.root, hint="choose another --out")
+                    raise InputError(
+                        f"holds another run ({str(held)[:12]})", where=self.root, hint="choose another --out"
+                    )
                 return state
         return "new"
 

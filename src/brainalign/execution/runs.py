@@ -84,7 +84,11 @@ def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
 
 
 def rebuild_report(
-    folder: str | Path, *, out: str | Path | None = None, root: str | Path | None = None, cache: str | Path | None = None
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    root: str | Path | None = None,
+    cache: str | Path | None = None,
 ) -> Path:
     """Write the report of a run or sweep again, with pictures where the data set is at hand.
 

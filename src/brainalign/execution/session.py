@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -140,8 +141,28 @@ class Session:
 
     def features(self, subject: str, target: TargetSettings) -> FeatureSet:
         """Banks of every candidate layer and pooling of a target, extracted in one pass where missing."""
-        layers: list[LayerSpec] = _listed(target.layers) if target.layer == "auto" else [target.layer]
-        poolings = list(target.poolings) if target.pooling == "auto" else [target.pooling]
+        return self._extract(subject, target, *_candidates(target))
+
+    def prefetch(self, wanted: Iterable[tuple[str, TargetSettings]]) -> None:
+        """Extract what several runs will ask for, in one pass over the images a subject and backbone.
+
+        Parameters
+        ----------
+        wanted : iterable of (subject, TargetSettings)
+        """
+        together: dict[tuple[Any, ...], tuple[str, TargetSettings, dict[LayerSpec, None], dict[str, None]]] = {}
+        for subject, target in wanted:
+            key = (id(self.stimuli(subject)), target.backbone, target.crop, target.weights)
+            _, _, layers, poolings = together.setdefault(key, (subject, target, {}, {}))
+            more_layers, more_poolings = _candidates(target)
+            layers |= dict.fromkeys(more_layers)
+            poolings |= dict.fromkeys(more_poolings)
+        for subject, target, layers, poolings in together.values():
+            self._extract(subject, target, list(layers), list(poolings))
+
+    def _extract(
+        self, subject: str, target: TargetSettings, layers: list[LayerSpec], poolings: list[str]
+    ) -> FeatureSet:
         stimuli = self.stimuli(subject)
         key = ("features", id(stimuli), target.backbone, target.crop, target.weights, tuple(layers), tuple(poolings))
 
@@ -174,12 +195,19 @@ class Session:
         """Features of every candidate (layer name, pooling), joined with stimulus ids, first layer first."""
         features = self.features(subject, target)
         stimuli = self.stimuli(subject)
-        result = {}
-        for (layer, pooling), bank in features.items():
-            where = bank.index_of(stimuli.image_ids)
-            rows = dict(zip(stimuli.ids, where, strict=True))
-            result[layer, pooling] = Targets(bank.array, rows, features.backbone, layer, pooling, features.depth(layer))
-        return result
+
+        def join(layer: str, pooling: str) -> Targets:
+            bank = features[layer, pooling]
+            rows = dict(zip(stimuli.ids, bank.index_of(stimuli.image_ids), strict=True))
+            return Targets(bank.array, rows, features.backbone, layer, pooling, bank.depth)
+
+        return {(a, b): self._once(("target", features[a, b].folder), lambda a=a, b=b: join(a, b)) for a, b in features}
+
+
+def _candidates(target: TargetSettings) -> tuple[list[LayerSpec], list[str]]:
+    """Layers and poolings that a target may come to mean."""
+    layers: list[LayerSpec] = _listed(target.layers) if target.layer == "auto" else [target.layer]
+    return layers, list(target.poolings) if target.pooling == "auto" else [target.pooling]
 
 
 def _listed(value: LayerSpec | list[LayerSpec]) -> list[LayerSpec]:

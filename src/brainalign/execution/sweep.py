@@ -117,10 +117,12 @@ def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dic
     if folder.has("plan.json"):
         if folder.read_json("plan.json").get("plan") != plan:
             raise InputError("holds another sweep", where=folder.root, hint="choose another --out")
-        return
+        return session.prefetch((job.subject, job.recipe.target) for job, _ in jobs)
     if folder.has("result.json"):
         raise InputError("holds a single run", where=folder.root, hint="choose another --out")
-    for job, _ in jobs:  # open everything once before the folder is made: bad input leaves nothing behind
+    # Everything is opened once before the folder is made: bad input leaves nothing behind.
+    session.prefetch((job.subject, job.recipe.target) for job, _ in jobs)
+    for job, _ in jobs:
         session.targets(job.subject, job.recipe.target)
         session.development(job.subject, job.split, job.recipe.signals)
     folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
@@ -202,7 +204,9 @@ def _summary(
         "axes": [{"name": a.name, "values": list(a.values), "choice": a.name not in CONDITIONS} for a in axes],
         "chosen_by": f"validation_{recipe.selection.layer}",
         "conditions": conditions,
-        "mean": {k: float(np.mean([c[k] for c in conditions])) for k in ("test_top1", "test_top5", "inflation_gap_top1")},
+        "mean": {
+            k: float(np.mean([c[k] for c in conditions])) for k in ("test_top1", "test_top5", "inflation_gap_top1")
+        },
         "comparisons": _comparisons(axes, rows),
         "test_reads": max(result.test_reads for result in results),
     }
@@ -254,4 +258,3 @@ def _alike(a: Row, b: Row) -> bool:
     """Whether two rows differ in the layer alone (its pooling follows: `final` has only its own)."""
     skip = ("layer", "pooling")
     return {k: v for k, v in a.at.items() if k not in skip} == {k: v for k, v in b.at.items() if k not in skip}
-

@@ -110,7 +110,9 @@ def train(
     return run_job(session, job, directory)
 
 
-def run_job(session: Session, job: Job, directory: RunDirectory, *, control: bool = True, report: bool = True) -> Result:
+def run_job(
+    session: Session, job: Job, directory: RunDirectory, *, control: bool = True, report: bool = True
+) -> Result:
     """Bring a job to its end in a folder, from wherever it stands there."""
     state = directory.claim(job.config_hash(session))
     if state != "done":

@@ -95,7 +95,8 @@ class Backbone:
         )
         head, final = seen.pop("head")[0], seen.pop("final")[0]
         # A block whose three axes agree does not tell its layout; its neighbours do.
-        nhwc = n.nhwc or any(infer(size).layout == "NHWC" for (size,) in seen.values())
+        certain = {infer(size).layout for (size,) in seen.values() if len(size) == 4 and len(set(size[1:])) > 1}
+        nhwc = n.nhwc or certain == {"NHWC"}
         blocks = {name: infer(size, nhwc=nhwc) for name, (size,) in seen.items()}
         return {**blocks, "head": infer(head, nhwc=n.nhwc), "final": FeatureShape("NC", final[1])}
 

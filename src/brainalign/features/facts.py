@@ -82,7 +82,8 @@ class BackboneLoader:
         self._how: dict[str, Any] = {"weights": weights, "crop": crop, "image_size": image_size}
         key = sha256_json({"id": self._id, **self._how})
         self._memory = None if self._loaded else cache_dir / "backbones" / f"{slug}.{key[:12]}.json"
-        parse_id(self._id)
+        if self._loaded is None:
+            parse_id(self._id)
 
     def backbone(self) -> Backbone:
         """The model, loaded at the first call."""

@@ -65,7 +65,7 @@ class BankWriter:
         return {"shape": list(self.shape), "batch_size": self.batch_size, "dtype": self.dtype.name}
 
     def _kept(self) -> str:
-        """The type of what an earlier program left; '' if its batches were others, which may differ in the last bits."""
+        """The type of what an earlier program left; '' if its batches were others: they may differ in the last bits."""
         try:
             plan = read_json(self.partial / PLAN)
             return str(plan["dtype"]) if {**plan, "dtype": self.dtype.name} == self._plan() else ""
