@@ -81,11 +81,16 @@ class Backbone:
         Raises
         ------
         InputError
-            If a block does not run exactly once, or gives something that is neither a map nor tokens.
+            If a block does not run exactly once, or gives something that is neither a map nor tokens, or the model does
+            not take pictures of the size chosen.
         """
         seen: dict[str, list[tuple[int, ...]]] = {layer.name: [] for layer in self.layers}
-        blank = torch.zeros(1, 3, self.preprocessing.size, self.preprocessing.size)
-        self._run(blank, seen.keys(), lambda name, feature: seen[name].append(tuple(feature.shape)))
+        side = self.preprocessing.size
+        try:
+            blank = torch.zeros(1, 3, side, side)
+            self._run(blank, seen.keys(), lambda name, feature: seen[name].append(tuple(feature.shape)))
+        except (RuntimeError, AssertionError) as error:
+            raise InputError(f"cannot take {side} x {side} pixels ({str(error)[:120]})", where=self.id) from error
         for name, sizes in seen.items():
             if len(sizes) != 1:
                 raise InputError(f"layer {name} ran {len(sizes)} times, expected once", where=self.id)

@@ -190,7 +190,7 @@ def _read_meta(path: Path) -> dict[str, Any]:
     for name, kind in META_TYPES.items():
         if not isinstance(meta.get(name), kind):
             raise InputError(f"'{name}' is missing or of the wrong type", where=path, hint=AGAIN)
-    layer, n_ids = meta["layer"], len(set(map(str, meta["image_ids"])))
+    layer, n_ids = meta["layer"], len({name for name in meta["image_ids"] if isinstance(name, str)})
     if not isinstance(layer.get("name"), str) or not isinstance(layer.get("depth"), int | float):
         raise InputError("'layer' lacks its name or depth", where=path, hint=AGAIN)
     if meta["dtype"] not in TOLERANCE or n_ids != meta["n_images"] or len(meta["image_ids"]) != n_ids:
@@ -206,4 +206,6 @@ def _read_array(path: Path, shape: tuple[int, int], dtype: str) -> NDArray[Any]:
         raise InputError(f"is missing or damaged ({error})", where=path, hint=AGAIN) from error
     if array.shape != shape or array.dtype.name != dtype:
         raise InputError(f"is {array.shape} {array.dtype}, expected {shape} {dtype}", where=path, hint=AGAIN)
+    if isinstance(array, np.memmap) and (surplus := path.stat().st_size - array.offset - array.nbytes):
+        raise InputError(f"is {surplus} bytes too long", where=path, hint=AGAIN)
     return array
