@@ -23,7 +23,11 @@ def dipoles(head: Head, n: int = 6) -> tuple[NDArray[np.float64], NDArray[np.flo
 
 
 def sphere_potential(
-    place: NDArray[np.float64], moment: NDArray[np.float64], electrodes: NDArray[np.float64], radius: float, sigma: float
+    place: NDArray[np.float64],
+    moment: NDArray[np.float64],
+    electrodes: NDArray[np.float64],
+    radius: float,
+    sigma: float,
 ) -> NDArray[np.float64]:
     """Surface potential of a dipole in a homogeneous sphere about the origin, by its Legendre series, volts."""
     from scipy.special import lpmv

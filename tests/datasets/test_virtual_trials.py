@@ -29,7 +29,7 @@ def subject(number: int = 0, each: int = EACH, answering: tuple[int, ...] = (0, 
     drive = np.random.default_rng(11).standard_normal((N_IMAGES, len(sources.latency_s)))
     drive = (drive - drive.mean(axis=0)) * np.isin(sources.pathway, answering)
     images = np.tile(np.arange(N_IMAGES), each)
-    sessions = np.arange(N_IMAGES * each) % 4
+    sessions = np.arange(N_IMAGES * each) // N_IMAGES % 4
     return virtual_trials(config, sources, noise, drive, images, sessions, number), sources, drive
 
 

@@ -76,7 +76,8 @@ def test_mean_pooled_layers_form_an_inverted_u(v4, shared_cache, tmp_path):
     with open(tmp_path / "sweep/sweep.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     mean = {
-        layer: np.mean([float(r["test_top1"]) for r in rows if r["layer"] == layer]) for layer in {r["layer"] for r in rows}
+        layer: np.mean([float(r["test_top1"]) for r in rows if r["layer"] == layer])
+        for layer in {r["layer"] for r in rows}
     }
     blocks = [mean[str(i)] for i in range(16)]
     top = int(np.argmax(blocks))

@@ -14,7 +14,9 @@ import typer
 
 from brainalign.errors import InputError
 
-Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Name (see `brainalign datasets`), or a folder of own recordings.")]
+Dataset = Annotated[
+    str, typer.Option("--dataset", "-d", help="Name (see `brainalign datasets`), or a folder of own recordings.")
+]
 Root = Annotated[Path | None, typer.Option(help="Folder that holds the data set's files.")]
 Subject = Annotated[str | None, typer.Option(help="Subject (or session); the first one by default.")]
 ProtocolName = Annotated[str, typer.Option("--protocol", help="Versioned protocol; the data set's own by default.")]
@@ -25,7 +27,9 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Cache = Annotated[Path | None, typer.Option(help="Cache folder (else BRAINALIGN_CACHE, else the user's).")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
-AllowLeak = Annotated[list[str] | None, typer.Option("--allow-leak", help="Record this lint finding instead of refusing.")]
+AllowLeak = Annotated[
+    list[str] | None, typer.Option("--allow-leak", help="Record this lint finding instead of refusing.")
+]
 DatasetOption = Annotated[
     list[str] | None, typer.Option("--data-option", help="Option of a virtual data set, key=value; may be repeated.")
 ]
@@ -90,7 +94,9 @@ def parse_options(words: Sequence[str] | None) -> dict[str, Any]:
     for word in words or ():
         key, mark, value = word.partition("=")
         if not mark or not key:
-            raise InputError(f"'{word}' is not key=value", where="--data-option", hint="for example --data-option noise=2")
+            raise InputError(
+                f"'{word}' is not key=value", where="--data-option", hint="for example --data-option noise=2"
+            )
         options[key] = yaml.safe_load(value)
     return options
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -14,7 +13,8 @@ from brainalign.errors import InputError
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(
-        epilog="Examples: brainalign datasets | brainalign datasets macaque-v4 | brainalign datasets check macaque-v4 --root V4 | "
+        epilog="Examples: brainalign datasets | brainalign datasets macaque-v4 | "
+        "brainalign datasets check macaque-v4 --root V4 | "
         "brainalign datasets fetch macaque-v4 --subject 201025 --root V4"
     )(datasets)
     app.command(
@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
 
 
 def datasets(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[NAME] | check NAME|DIR | fetch NAME", help="Nothing lists all.")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[NAME] | check NAME|DIR | fetch NAME", help="Nothing lists all.")
+    ] = None,
     root: c.Root = None,
     subject: Annotated[list[str] | None, typer.Option(help="Subject to fetch; may be repeated.")] = None,
     json: c.Json = False,
@@ -52,7 +54,9 @@ def datasets(
             facts = describe(name, root)
             c.emit(facts) if json else [print(f"{key:12} {value}") for key, value in facts.items()]
         case other:
-            raise InputError(f"'{' '.join(other)}' is not understood", where="datasets", hint="see brainalign datasets --help")
+            raise InputError(
+                f"'{' '.join(other)}' is not understood", where="datasets", hint="see brainalign datasets --help"
+            )
 
 
 def _check(findings: list[dict[str, object]], json: bool) -> None:
@@ -116,12 +120,16 @@ def backbones(
         for found in list_backbones(pattern)
     ]
     if not rows:
-        raise InputError(f"no backbone matches '{pattern}'", where="backbones", hint="use wildcards, such as '*resnet50*'")
+        raise InputError(
+            f"no backbone matches '{pattern}'", where="backbones", hint="use wildcards, such as '*resnet50*'"
+        )
     c.emit(rows) if json else c.table("backbones", rows)
 
 
 def recipes(
-    name: Annotated[str | None, typer.Argument(help="Show one recipe, with its profile: shallow-alignment/paper.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Show one recipe, with its profile: shallow-alignment/paper.")
+    ] = None,
     modality: Annotated[str, typer.Option(help="Kind of data the recipe is resolved for.")] = "eeg",
     settings: c.Settings = None,
     json: c.Json = False,

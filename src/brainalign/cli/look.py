@@ -17,7 +17,9 @@ def register(app: typer.Typer) -> None:
     app.command(epilog="Example: brainalign report run --out report.html")(report)
 
 
-def runs(folder: Annotated[Path, typer.Argument(help="Folder that holds runs, at any depth.")], json: c.Json = False) -> None:
+def runs(
+    folder: Annotated[Path, typer.Argument(help="Folder that holds runs, at any depth.")], json: c.Json = False
+) -> None:
     """List finished runs below a folder."""
     from brainalign.execution.runs import list_runs
 
@@ -41,10 +43,14 @@ def compare(
         d = found[metric]
         low, high = d["ci95"]
         print(
-            f"{metric}: {c.percent(d['a'])} against {c.percent(d['b'])}, difference {100 * d['difference']:+.1f} points "
+            f"{metric}: {c.percent(d['a'])} against {c.percent(d['b'])}, "
+            f"difference {100 * d['difference']:+.1f} points "
             f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}), p = {d['p']:.2g}"
         )
-    print(f"smallest difference that {found['n_queries']} images can show: {100 * found['smallest_detectable']:.1f} points")
+    print(
+        f"smallest difference that {found['n_queries']} images can show: "
+        f"{100 * found['smallest_detectable']:.1f} points"
+    )
 
 
 def report(

@@ -89,7 +89,7 @@ def sweep(
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
-    """Train along axes (layer, pooling, backbone, encoder, subject, split, seed, or a recipe key); choose on validation."""
+    """Train along axes: layer, pooling, backbone, encoder, subject, split, seed, a recipe key; choose on validation."""
     from brainalign.execution.sweep import sweep as run
 
     summary = run(

@@ -110,7 +110,7 @@ class Dataset(abc.ABC):
             )
         return subject
 
-    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
+    def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:  # noqa: B027 - most have nothing to do
         """Make what must be made before images can be read (rendered pictures); nothing for most data sets."""
 
     @abc.abstractmethod

@@ -1,4 +1,4 @@
-"""`brainalign sweep`: many runs that differ along axes; chosen on validation, the test set opened once for all of them."""
+"""`brainalign sweep`: runs that differ along axes, chosen on validation, the test set opened once for all of them."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def sweep(
     allow_leaks: Sequence[str] = (),
     options: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Train every combination of the axes, choose per subject, split and seed on validation, then open the test set once.
+    """Train all combinations of the axes, choose per subject, split and seed on validation, open the test set once.
 
     The rows that were not chosen are scored at the same opening; their test scores are exploratory. A killed sweep goes
     on where it was.

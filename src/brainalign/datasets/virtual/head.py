@@ -25,11 +25,11 @@ class Head:
     Attributes
     ----------
     info : mne.Info
-        The electrodes, at their places of the standard 10-05 montage.
+        The electrodes, moved along their radius onto the sphere.
     sphere : mne.bem.ConductorModel
         Brain, fluid, skull and skin shells fitted to the electrodes (MNE's default radii and conductivities).
     positions : array of shape (63, 3)
-        Electrodes, metres, head coordinates.
+        The electrodes where the standard 10-05 montage has them, metres, head coordinates.
     """
 
     info: mne.Info
@@ -72,7 +72,7 @@ class Head:
         dipoles = mne.Dipole(np.arange(n) / 1000.0, positions, np.ones(n), orientations, np.ones(n))
         with mne.utils.use_log_level("ERROR"):
             forward, _ = mne.make_forward_dipole(dipoles, self.sphere, self.info)
-        gain: Array = forward["sol"]["data"] * NAM_TO_UV
+        gain = np.asarray(forward["sol"]["data"], dtype=np.float64) * NAM_TO_UV
         return np.asarray(gain - gain.mean(axis=0))
 
 
@@ -85,7 +85,11 @@ def standard_head() -> Head:
         info = mne.create_info(list(CHANNELS_63), 100.0, "eeg")
         info.set_montage(mne.channels.make_standard_montage("standard_1005"))
         sphere = mne.make_sphere_model("auto", "auto", info)
-    positions = np.array([channel["loc"][:3] for channel in info["chs"]], dtype=np.float64)
+        positions = np.array([channel["loc"][:3] for channel in info["chs"]], dtype=np.float64)
+        offsets = positions - sphere["r0"]
+        placed = sphere["r0"] + offsets * (sphere["layers"][-1]["rad"] / np.linalg.norm(offsets, axis=1, keepdims=True))
+        # MNE takes each electrode's own distance as the radius of the head; on the sphere all have the same.
+        info.set_montage(mne.channels.make_dig_montage(dict(zip(CHANNELS_63, placed, strict=True)), coord_frame="head"))
     return Head(info, sphere, positions)
 
 
