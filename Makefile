@@ -19,7 +19,7 @@ demo: $(STAMP)   ## install, then decode a virtual brain and write demo/report.h
 	$(BIN)/brainalign demo --out demo
 
 test: $(STAMP)   ## all quick tests (under 10 minutes on 2 cores); real recordings: set BRAINALIGN_TEST_DATA
-	$(BIN)/python -m pytest -q -n 2 --durations=10
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --durations=10
 
 slow: $(STAMP)   ## the long tests
 	$(BIN)/python -m pytest -q -m slow --durations=10

@@ -2,10 +2,10 @@
 
     python benchmarks/bench_features.py [--backbone pip:efficientnet-lite0] [--threads 1] [--rounds 5] [--images 64]
 
-`pass`: the model alone (no layer read) against all layers pooled by mean and 4 x 4 grid in the same pass, on batches of 64
-and of 8, with weights of the same memory format. `extraction`: files on disk to features on disk, ours against the
-straightforward way: decode a batch, run the model as timm builds it on batches of 64 with a hook on every block that keeps
-the full map, pool the maps afterwards, save one array a layer.
+`pass`: the model alone (no layer read) against all layers pooled by mean and 4 x 4 grid in the same pass, on batches of
+64 and of 8, with weights of the same memory format. `extraction`: files on disk to features on disk, ours against the
+straightforward way: decode a batch, run the model as timm builds it on batches of 64 with a hook on every block that
+keeps the full map, pool the maps afterwards, save one array a layer.
 """
 
 from __future__ import annotations

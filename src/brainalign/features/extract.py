@@ -18,7 +18,7 @@ from brainalign.features.layers import Layer, LayerSpec
 from brainalign.features.pooling import check_pooling
 from brainalign.features.preprocessing import StimulusTransform
 from brainalign.features.writing import BankWriter, check_room
-from brainalign.files import sha256_json, write_error
+from brainalign.files import sha256_json, sync_folder, write_error
 from brainalign.stimuli import StimulusSet
 
 # On CPUs small batches keep the maps of early layers in the processor's cache: EfficientNet-Lite runs 2 times faster.
@@ -232,6 +232,7 @@ class _Plan:
             for key in [key for key, writer in writers.items() if writer.is_complete]:
                 meta = {**self._meta(key), "versions": library_versions(), "image_ids": self.ids}
                 writers.pop(key).finish(meta)
+        sync_folder(self.folder)
 
 
 def _pass(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -112,6 +113,7 @@ class BackboneLoader:
             return None
 
 
+@functools.cache
 def library_versions() -> dict[str, str]:
     """Versions of the libraries that decide features."""
     return {"brainalign": __version__} | {name: version(name) for name in ("torch", "timm", "pillow", "numpy")}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shutil
 from collections.abc import Iterable
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from brainalign.errors import InputError
 from brainalign.features.bank import ARRAY, META
-from brainalign.files import existing_parent, read_json, sync_folder, write_error, write_json
+from brainalign.files import existing_parent, read_json, write_error, write_json
 
 PLAN = "plan.json"
 PARTIAL = ".partial"
@@ -101,7 +102,7 @@ class BankWriter:
                 shutil.rmtree(self.partial, ignore_errors=True)
                 self.partial.mkdir(parents=True)
                 (self.partial / ARRAY).write_bytes(header)
-                write_json(self.partial / PLAN, self._plan())
+                (self.partial / PLAN).write_text(json.dumps(self._plan()))  # damaged, it only costs a new beginning
             self._file = open(self.partial / ARRAY, "r+b", buffering=0)  # noqa: SIM115 - closed by `close`
             self._file.truncate(len(header) + self.done * self._row_bytes)
             self._file.seek(0, os.SEEK_END)
@@ -170,7 +171,6 @@ class BankWriter:
             (self.folder / PLAN).unlink(missing_ok=True)  # last: without it a killed program would begin again
         except OSError as error:
             raise write_error(error, self.folder) from error
-        sync_folder(self.folder.parent)
 
 
 def check_room(writers: Iterable[BankWriter], where: Path) -> None:
