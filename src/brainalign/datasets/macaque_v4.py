@@ -78,15 +78,18 @@ class MacaqueV4(Dataset):
     def _raw(self, session: str) -> Path:
         return self.require_root() / "responses_raw" / f"responses_{session}.npy"
 
+    def require_subject(self, subject: str) -> str:
+        """`subject` if its files are here, else an error that says how to get them."""
+        if subject not in self.subjects:
+            for path in (f"images/images_{subject}.zip", f"responses_repeat_averaged/responses_{subject}.npy"):
+                if subject in REPEATS and not (self.require_root() / path).is_file():
+                    hint = f"brainalign datasets fetch macaque-v4 --subject {subject} --root {self.root}"
+                    raise InputError("no such file", where=self.require_root() / path, hint=hint)
+        return super().require_subject(subject)
+
     def _open_session(self, session: str) -> str:
         self.require_root()
-        if session not in self.subjects:
-            for path in (f"images/images_{session}.zip", f"responses_repeat_averaged/responses_{session}.npy"):
-                if session in REPEATS and not (self.require_root() / path).is_file():
-                    hint = f"brainalign datasets fetch macaque-v4 --subject {session} --root {self.root}"
-                    raise InputError("no such file", where=self.require_root() / path, hint=hint)
-            self.require_subject(session)
-        return session
+        return self.require_subject(session)
 
     def stimuli(self, subject: str) -> StimulusSet:
         """Photos of a session, `macaque-v4/SESSION/image0001` in the order of the response columns."""

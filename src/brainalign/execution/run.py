@@ -21,6 +21,7 @@ from brainalign.files import sha256_json
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
 
+FIT_FILES = ("recipe.yaml", "history.csv", "candidates.csv", "model.safetensors", "epochs.safetensors", "fit.json")
 log = logging.getLogger("brainalign")
 Similarity = np.ndarray[Any, np.dtype[np.float32]]
 

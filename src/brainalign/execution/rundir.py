@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,14 @@ class RunDirectory:
             self.root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise write_error(error, self.root) from error
+
+    def discard(self, names: Iterable[str]) -> None:
+        """Remove files of the run, and folders that this leaves empty."""
+        for name in names:
+            self.path(name).unlink(missing_ok=True)
+            for folder in (self.path(name).parent, self.root):
+                if folder.is_dir() and not any(folder.iterdir()):
+                    folder.rmdir()
 
     def path(self, name: str) -> Path:
         """A file of the run."""

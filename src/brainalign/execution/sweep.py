@@ -18,7 +18,7 @@ from brainalign.execution.progress import Reporter
 from brainalign.execution.run import Job, score_job, selection_key
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
-from brainalign.execution.train import choose_subject, freeze_job, logged, open_session, resolve_recipe
+from brainalign.execution.train import check_job, choose_subject, freeze_job, logged, open_session, resolve_recipe
 from brainalign.files import sha256_json
 from brainalign.recipes import Recipe
 from brainalign.report import write_sweep_report
@@ -123,8 +123,7 @@ def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dic
     # Everything is opened once before the folder is made: bad input leaves nothing behind.
     session.prefetch((job.subject, job.recipe.target) for job, _ in jobs)
     for job, _ in jobs:
-        session.targets(job.subject, job.recipe.target)
-        session.development(job.subject, job.split, job.recipe.signals)
+        check_job(session, job)
     folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
 
 

@@ -12,10 +12,11 @@ from typing import Any
 from brainalign.cache import default_cache_dir
 from brainalign.datasets import open_dataset
 from brainalign.device import resolve_device
+from brainalign.encoders import build_encoder
 from brainalign.errors import InputError
 from brainalign.evaluation.result import Result, read_result
 from brainalign.execution.progress import Reporter, Silent
-from brainalign.execution.run import Job, fit_job, save_fit, score_job
+from brainalign.execution.run import FIT_FILES, Job, fit_job, save_fit, score_job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
 from brainalign.recipes import load_recipe
@@ -128,19 +129,44 @@ def run_job(
 
 
 def freeze_job(session: Session, job: Job, directory: RunDirectory) -> None:
-    """Fit a job's candidates and write the frozen choice."""
-    # Data and features are opened before the folder is made, so that bad input leaves nothing behind.
-    session.targets(job.subject, job.recipe.target)
-    session.development(job.subject, job.split, job.recipe.signals)
-    directory.make()
+    """Fit a job's candidates and write the frozen choice.
+
+    The folder is made when there is something to keep; if the choice cannot be written, none of it stays.
+    """
+    check_job(session, job)
     checkpoints = directory.path("checkpoints")
     began = time.perf_counter()
     candidates = fit_job(session, job, checkpoint=checkpoints / "training")
-    save_fit(session, job, candidates, directory, time.perf_counter() - began)
-    if checkpoints.is_dir():
-        for file in checkpoints.iterdir():
-            file.unlink()
-        checkpoints.rmdir()
+    try:
+        save_fit(session, job, candidates, directory, time.perf_counter() - began)
+    except InputError:
+        directory.discard(FIT_FILES)
+        raise
+    directory.discard([f"checkpoints/{file.name}" for file in checkpoints.glob("*")])
+
+
+def check_job(session: Session, job: Job) -> None:
+    """Open everything a job needs before anything is trained or written.
+
+    Raises
+    ------
+    InputError
+        If data, features, channels, encoder or repetitions are not there.
+    """
+    recipe = job.recipe
+    session.targets(job.subject, recipe.target)
+    development = session.development(job.subject, job.split, recipe.signals)
+    build_encoder(
+        recipe.encoder.name,
+        n_chans=development.n_chans,
+        n_times=development.n_times,
+        dim=recipe.encoder.dim or recipe.projector.dim,
+        **recipe.encoder.options,
+    )
+    wanted, available = recipe.evaluation.repetitions, session.sealed(job.subject, job.split).repetitions()
+    if wanted is not None and wanted > available:
+        text = f"{wanted} repetitions asked for, the test images have {available}"
+        raise InputError(text, where="evaluation.repetitions", hint="ask for fewer, or null for all")
 
 
 def resolve_recipe(name: str, session: Session, settings: Sequence[str]) -> Any:
@@ -156,15 +182,17 @@ def choose_subject(session: Session, subject: str | None) -> str:
     InputError
         If there is no such subject, or the data set has none.
     """
+    if subject is not None:
+        return session.dataset.require_subject(subject)
     subjects = session.dataset.subjects
     if not subjects:
         raise InputError("holds no subject", where=session.dataset.root, hint="see `brainalign datasets check`")
-    return session.dataset.require_subject(subject) if subject is not None else subjects[0]
+    return subjects[0]
 
 
 @contextlib.contextmanager
 def logged(directory: RunDirectory) -> Iterator[None]:
-    """Append the library's log to the run's `log.txt` once the folder exists."""
+    """Append the library's log to the run's `log.txt` once the folder holds something."""
     handler = _LazyFileHandler(directory.path("log.txt"))
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
@@ -187,7 +215,7 @@ class _LazyFileHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.held.append(self.format(record))
-        if self.file.parent.is_dir():
+        if self.file.parent.is_dir() and any(self.file.parent.iterdir()):
             with open(self.file, "a", encoding="utf-8") as file:
                 file.write("\n".join(self.held) + "\n")
             self.held.clear()

@@ -77,6 +77,10 @@ class SealedTest:
         self.development = recording.restrict([*split.train, *split.validation])
         self.reads = earlier_reads
 
+    def repetitions(self) -> int:
+        """Trials there are of every test image (the smallest count); reads the trial table, no signal."""
+        return min(len(self._recording.trials_of(name)) for name in self._split.test)
+
     def open(self) -> OpenedTest:
         """Break the seal; every call counts in `reads`."""
         self.reads += 1

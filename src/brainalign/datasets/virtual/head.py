@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.datasets.virtual.config import CHANNELS_63
+from brainalign.errors import InputError
 
 if TYPE_CHECKING:
     import mne
@@ -78,12 +79,22 @@ class Head:
 
 @functools.cache
 def standard_head() -> Head:
-    """The head that all virtual subjects share (their brains differ)."""
-    import mne
+    """The head that all virtual subjects share (their brains differ).
 
+    Raises
+    ------
+    InputError
+        If MNE is not installed.
+    """
+    try:
+        import mne
+    except ImportError as error:
+        raise InputError("virtual EEG needs MNE for its head model", hint="pip install 'brainalign[meeg]'") from error
+    # MNE 1.13 renames the standard 10-05 montage after its head.
+    montage = next(n for n in ("colin27_1005", "standard_1005") if n in mne.channels.get_builtin_montages())
     with mne.utils.use_log_level("ERROR"):
         info = mne.create_info(list(CHANNELS_63), 100.0, "eeg")
-        info.set_montage(mne.channels.make_standard_montage("standard_1005"))
+        info.set_montage(mne.channels.make_standard_montage(montage))
         sphere = mne.make_sphere_model("auto", "auto", info)
         positions = np.array([channel["loc"][:3] for channel in info["chs"]], dtype=np.float64)
         offsets = positions - sphere["r0"]
