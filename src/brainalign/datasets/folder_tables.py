@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 
 from brainalign.errors import InputError, unknown_name
-from brainalign.recordings.recording import MODALITIES, TRIAL_COLUMNS
+from brainalign.recordings.trials import MODALITIES, TRIAL_COLUMNS
 from brainalign.stimuli import StimulusSet
 
 P = ParamSpec("P")

@@ -12,12 +12,11 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainalign.errors import InputError
+from brainalign.recordings.trials import check_shape, trial_table
 
 if TYPE_CHECKING:
     import mne
 
-MODALITIES = ("eeg", "meg", "ieeg", "fmri", "spikes")
-TRIAL_COLUMNS = ("stimulus_id", "session", "run", "repetition", "part", "n_averaged")
 CHUNK_BYTES = 64 * 2**20
 
 
@@ -120,7 +119,7 @@ class Recording:
         source: Any = signals if hasattr(signals, "shape") and hasattr(signals, "__getitem__") else np.asarray(signals)
         if len(source.shape) == 2 and isinstance(source, np.ndarray):
             source = source[:, :, None]
-        _check_shape(source, len(stimulus_ids), modality, sfreq)
+        check_shape(source, len(stimulus_ids), modality, sfreq)
         n_chans = source.shape[1]
         names = tuple(map(str, ch_names)) if ch_names is not None else tuple(f"ch{i:03d}" for i in range(n_chans))
         if len(names) != n_chans or len(set(names)) != len(names):
@@ -132,7 +131,7 @@ class Recording:
             )
         if channels is not None and len(channels) != n_chans:
             raise InputError(f"the channel table has {len(channels)} rows for {n_chans} channels")
-        trials = _trial_table(stimulus_ids, trial_columns)
+        trials = trial_table(stimulus_ids, trial_columns)
         recording = cls(subject, modality, source, trials, names, sfreq, tmin, unit, positions, channels)
         if check_finite:
             recording.check_finite()
@@ -278,7 +277,7 @@ class Recording:
         return replace(
             self,
             signals=self.average(stimulus_ids, progress=progress),
-            trials=_trial_table(stimulus_ids, {"n_averaged": self.repetitions(stimulus_ids).tolist()}),
+            trials=trial_table(stimulus_ids, {"n_averaged": self.repetitions(stimulus_ids).tolist()}),
             _picks=None,
             _times=slice(None),
         )
@@ -386,40 +385,6 @@ class _Rows:
 
     def __getitem__(self, rows: Any, /) -> NDArray[Any]:
         return self.source[self.keep[rows]]
-
-
-def _check_shape(source: Any, n_ids: int, modality: str, sfreq: float | None) -> None:
-    if modality not in MODALITIES:
-        raise InputError(f"unknown modality '{modality}'", hint=f"one of {', '.join(MODALITIES)}")
-    if len(source.shape) != 3 or 0 in source.shape:
-        raise InputError(
-            f"signals have shape {tuple(source.shape)}, expected (n_trials, n_chans, n_times), none of them 0"
-        )
-    if isinstance(source, np.ndarray) and source.dtype.kind not in "fiu":
-        raise InputError(f"signals have dtype {source.dtype}", hint="real numbers are needed")
-    if source.shape[0] != n_ids:
-        raise InputError(f"{source.shape[0]} trials but {n_ids} stimulus ids", hint="give one image name a trial")
-    if source.shape[2] > 1 and (sfreq is None or not np.isfinite(sfreq) or sfreq <= 0):
-        raise InputError(f"sfreq is {sfreq} for {source.shape[2]} samples a trial", hint="give the sampling rate in Hz")
-
-
-def _trial_table(stimulus_ids: Sequence[str], columns: dict[str, Sequence[Any]]) -> pd.DataFrame:
-    unknown = set(columns) - set(TRIAL_COLUMNS)
-    if unknown:
-        raise InputError(f"unknown trial column '{sorted(unknown)[0]}'", hint=f"known: {', '.join(TRIAL_COLUMNS[1:])}")
-    n = len(stimulus_ids)
-    for name, values in columns.items():
-        if len(values) != n:
-            raise InputError(f"trial column '{name}' has {len(values)} values for {n} trials")
-    trials = pd.DataFrame({"stimulus_id": [str(s) for s in stimulus_ids]})
-    if (trials["stimulus_id"] == "").any():
-        raise InputError(f"trial {int((trials['stimulus_id'] == '').argmax())} names no stimulus")
-    trials["session"] = columns.get("session", [1] * n)
-    trials["run"] = columns.get("run", [1] * n)
-    trials["repetition"] = columns.get("repetition", trials.groupby("stimulus_id").cumcount() + 1)
-    trials["part"] = columns.get("part", [""] * n)
-    trials["n_averaged"] = columns.get("n_averaged", [1] * n)
-    return trials
 
 
 def _blocks(groups: Sequence[NDArray[np.intp]], row_bytes: int) -> Iterable[tuple[int, int]]:
