@@ -81,7 +81,7 @@ def test_the_layer_chosen_on_validation_is_within_one_block_of_the_planted(share
             cache=shared_cache,
             device="cpu",
             settings=["target.pooling=grid4"],
-            options={"same_network": True, "pathways": "late", "late_layer": layer, "noise": 0.5, "seed": seed},
+            options={"same_network": True, "pathways": "late", "late_layer": layer, "noise": 0.7, "seed": seed},
         )
         near.append(abs(summary["conditions"][0]["chosen"]["layer"] - layer) <= 1)
     assert sum(near) >= 4
