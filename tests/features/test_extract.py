@@ -357,6 +357,19 @@ def test_infinite_features_are_refused(stimuli, tmp_path) -> None:
         extract(stimuli, tmp_path, "blocks", ["mean"], backbone=bright(float("inf")))
 
 
+def test_threads_are_gone_after_an_error(stimuli, tmp_path) -> None:
+    """Ctrl-C between two batches: nothing goes on decoding while the error, and with it every frame, is still held."""
+    before = set(threading.enumerate())
+
+    def interrupt(_done: int, _total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        extract(stimuli, tmp_path, [0], ["mean"], batch_size=2, progress=interrupt)
+    assert caught.value is not None  # the traceback holds the generator of batches
+    assert set(threading.enumerate()) <= before
+
+
 class TestRefusals:
     @pytest.mark.parametrize(
         ("options", "problem"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -169,7 +170,8 @@ class FeatureBank:
 
         pair = (self.layer, self.pooling)
         batches = image_batches(stimuli, rows, backbone.preprocessing, batch_size=8, transform=transform)
-        parts = [backbone.forward_pairs(images, [pair])[pair].float().cpu().numpy() for _, images in batches]
+        with contextlib.closing(batches):  # its threads end here, whatever happens
+            parts = [backbone.forward_pairs(images, [pair])[pair].float().cpu().numpy() for _, images in batches]
         return np.concatenate(parts)
 
     def _compare(self, stored: NDArray[np.float32], fresh: NDArray[np.float32]) -> Verification:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -238,13 +238,14 @@ class _Plan:
 def _pass(
     writers: Mapping[Key, BankWriter],
     backbone: Backbone,
-    batches: Iterator[tuple[int, Any]],
+    batches: Generator[tuple[int, Any], None, None],
     n_images: int,
     progress: Progress | None,
 ) -> None:
     """One pass over the images; a bank whose values outgrow float16 leaves it."""
     active = dict(writers)
     with contextlib.ExitStack() as stack:
+        stack.enter_context(contextlib.closing(batches))  # its threads end here, whatever happens
         for writer in writers.values():
             writer.open()
             stack.callback(writer.close)
