@@ -22,7 +22,7 @@ def test_a_middle_layer_decodes_real_photos_and_shuffled_pairs_do_not(v4, shared
         out=tmp_path / "run",
         cache=shared_cache,
         device="cpu",
-        settings=["target.layers=[4, 7, head]", "target.poolings=[grid4]"],
+        settings=["target.candidates=[4, 7, head]", "target.poolings=[grid4]"],
     )
     test = result.metrics.test
     assert test.n_way == 200

@@ -12,7 +12,7 @@ import pytest
 from tests_support import FAST, write_own
 
 from brainalign.execution.progress import Silent
-from brainalign.execution.run import Job
+from brainalign.execution.job import Job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.sweep import sweep
 from brainalign.execution.train import open_session, resolve_recipe, run_job, train

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from brainalign.evaluation import top_k_accuracy
-from brainalign.execution.run import Job, fit_job
+from brainalign.execution.fitting import fit_jobs
+from brainalign.execution.job import Job
 from brainalign.execution.sweep import sweep
 from brainalign.execution.train import open_session, train
 from brainalign.recipes import load_recipe
@@ -20,7 +21,7 @@ SUBJECT = "1"
 def fit(cache, settings, **options):
     session = open_session("virtual-eeg:small", device="cpu", cache=cache, options=options)
     recipe = load_recipe("shallow-alignment", modality="eeg", overrides=settings)
-    return session, recipe, fit_job(session, Job(recipe, SUBJECT))[0]
+    return session, recipe, next(fit_jobs(session, [(Job(recipe, SUBJECT), None)])).candidates[0]
 
 
 def score(session, recipe, candidate, repetitions=None):
@@ -57,7 +58,7 @@ def test_a_brain_without_pathways_holds_nothing(shared_cache):
 
 
 def test_validation_finds_the_planted_layer_among_distant_ones(shared_cache):
-    settings = ["target.layers=[2, 7, 13]", "target.poolings=[grid4]"]
+    settings = ["target.candidates=[2, 7, 13]", "target.poolings=[grid4]"]
     planted = {"same_network": True, "pathways": "late", "late_layer": "7", "noise": 0.5}
     session, _, best = fit(shared_cache, settings, **planted)
     assert best.layer == "7"

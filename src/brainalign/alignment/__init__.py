@@ -2,6 +2,6 @@
 
 from brainalign.alignment.aligner import Aligner
 from brainalign.alignment.contrastive import ContrastiveAligner
-from brainalign.alignment.targets import Targets
+from brainalign.alignment.targets import AnyTargets, MixedTargets, Targets
 
-__all__ = ["Aligner", "ContrastiveAligner", "Targets"]
+__all__ = ["Aligner", "AnyTargets", "ContrastiveAligner", "MixedTargets", "Targets"]

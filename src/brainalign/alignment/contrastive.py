@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +13,19 @@ from torch import Tensor
 
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.model import ContrastiveModel, cosine
-from brainalign.alignment.targets import Targets
-from brainalign.alignment.training import Fit, Pairs, Progress, State, epoch_seed, train
-from brainalign.alignment.transforms import SignalTransform, TargetTransform
+from brainalign.alignment.preparation import Preparation
+from brainalign.alignment.stacked import train_together
+from brainalign.alignment.targets import AnyTargets
+from brainalign.alignment.training import Fit, Pairs, Progress, Run, State, epoch_seed
+from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
 from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
-from brainalign.recordings.whitening import noise_covariance, whitening_matrix
 
-SCHEMA = "brainalign.model/1"
+SCHEMA = "brainalign.model/2"
 EMBED_ROWS = 4096
 
 
@@ -64,13 +65,13 @@ class ContrastiveAligner:
         self.device = torch.device(device)
         self.model: ContrastiveModel | None = None
         self.signal_transform: SignalTransform | None = None
-        self.target_transform: TargetTransform | None = None
+        self.target_transform: BandTransform | None = None
         self.facts: dict[str, Any] = {}
 
     def fit(
         self,
         recordings: Sequence[Recording],
-        features: Mapping[str, Targets],
+        features: Mapping[str, AnyTargets],
         split: Split,
         *,
         noise: NDArray[np.float64] | None = None,
@@ -98,34 +99,36 @@ class ContrastiveAligner:
         """
         if len(recordings) != 1:
             raise InputError(f"this recipe aligns one subject, {len(recordings)} given", hint="sweep --over subject")
-        recording, targets = select_signals(recordings[0], self.recipe.signals), features["image"]
-        train_x = torch.from_numpy(recording.average(split.train)).to(self.device)
-        train_y = torch.from_numpy(targets.of(split.train)).to(self.device)
-        whitener = None
-        if self.recipe.signals.whiten == "mvnn":
-            noise = noise_covariance(recording, split.train) if noise is None else noise
-            whitener = torch.from_numpy(whitening_matrix(noise)).to(self.device)
-        self.signal_transform = SignalTransform.fit(train_x, self.recipe.signals, whitener)
-        self.target_transform = TargetTransform.fit(train_y, self.recipe.target)
-        training = Pairs(self.signal_transform(train_x), self.target_transform(train_y))
+        recording = select_signals(recordings[0], self.recipe.signals)
+        preparation = Preparation(recording, split, self.device, noise)
+        together = fit_together([self], preparation, [features["image"]], checkpoints=[checkpoint], progress=progress)
+        ((_, fit, _),) = together
+        return fit
+
+    def prepare(self, preparation: Preparation, targets: AnyTargets, checkpoint: Path | None = None) -> Run:
+        """Fit the transforms on training data, build the model, and say what is to be trained."""
+        recording, signals = preparation.recording, preparation.signals(self.recipe)
+        images = preparation.targets(self.recipe, targets)
+        self.signal_transform, self.target_transform = signals.transform, images.transform
         self.facts = {
             "n_chans": recording.n_chans,
             "n_times": recording.n_times,
-            "target_dim": training.targets.shape[1],
+            "target_dims": images.transform.sizes,
             "ch_names": list(recording.ch_names),
             "sfreq": recording.sfreq,
             "tmin": recording.tmin,
-            "target": {"backbone": targets.backbone, "layer": targets.layer, "pooling": targets.pooling},
+            "target": {
+                "backbone": targets.backbone,
+                "layers": [band.layer for band in targets.bands],
+                "pooling": targets.pooling,
+            },
         }
         self.model = self._build()
-        validation = Pairs(*self._transform(recording.average(split.validation), targets.of(split.validation)))
-        for pairs in (training, validation):
-            pairs.signals = self.model.encoder.prepare(pairs.signals)
-        fit = train(
-            self.model, training, validation, self.recipe, seed=self.seed, checkpoint=checkpoint, progress=progress
+        encoded = preparation.encoded(self.recipe, self.model.encoder)
+        training = Pairs(encoded.training, images.training)
+        return Run(
+            self.model, training, Pairs(encoded.validation, images.validation), self.recipe, self.seed, checkpoint
         )
-        self.model.eval()
-        return fit
 
     def similarity(self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
         """Cosine in the shared space.
@@ -154,6 +157,12 @@ class ContrastiveAligner:
         """Image features (n, dim) in the shared space, unit norm, (n, shared)."""
         found: NDArray[np.float32] = torch.nn.functional.normalize(self._embed_images(features), dim=1).cpu().numpy()
         return found
+
+    @property
+    def layer_weights(self) -> list[float] | None:
+        """Shares of a mixture's layers, in order; None for a single layer."""
+        weights = self._fitted().layer_weights
+        return None if weights is None else [float(share) for share in weights.tolist()]
 
     def load_state(self, state: State) -> None:
         """Put other weights of this very model in place (a stored epoch)."""
@@ -194,7 +203,7 @@ class ContrastiveAligner:
             parts.setdefault(kind, {})[rest] = value
         try:
             aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
-            aligner.target_transform = TargetTransform.from_tensors(parts["target"])
+            aligner.target_transform = BandTransform.from_tensors(parts["target"])
             aligner.model = aligner._build()
             aligner.model.load_state_dict(parts["model"])
         except (KeyError, RuntimeError) as error:
@@ -207,7 +216,7 @@ class ContrastiveAligner:
             torch.manual_seed(epoch_seed(self.seed, 0))
             shape = self.facts
             model = ContrastiveModel(
-                self.recipe, n_chans=shape["n_chans"], n_times=shape["n_times"], target_dim=shape["target_dim"]
+                self.recipe, n_chans=shape["n_chans"], n_times=shape["n_times"], target_dims=shape["target_dims"]
             )
         return model.to(self.device)
 
@@ -215,12 +224,6 @@ class ContrastiveAligner:
         if self.model is None:
             raise InputError("the aligner has not been fitted", hint="call fit, or load a saved one")
         return self.model
-
-    def _transform(self, signals: NDArray[Any], features: NDArray[Any]) -> tuple[Tensor, Tensor]:
-        assert self.signal_transform is not None and self.target_transform is not None
-        x = torch.from_numpy(np.asarray(signals, dtype=np.float32)).to(self.device)
-        y = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(self.device)
-        return self.signal_transform(x), self.target_transform(y)
 
     @torch.no_grad()
     def _embed(self, signals: NDArray[Any]) -> Tensor:
@@ -239,9 +242,34 @@ class ContrastiveAligner:
     def _embed_images(self, features: NDArray[Any]) -> Tensor:
         model = self._fitted()
         assert self.target_transform is not None
-        expected = self.target_transform.mean.shape[0]
+        expected = sum(self.target_transform.dims)
         if features.ndim != 2 or features.shape[1] != expected:
             raise InputError(f"image features have shape {features.shape}, expected (n, {expected})")
         return model.embed_image(
             self.target_transform(torch.from_numpy(np.asarray(features, np.float32)).to(self.device))
         )
+
+
+def fit_together(
+    aligners: Sequence[ContrastiveAligner],
+    preparation: Preparation,
+    targets: Sequence[AnyTargets],
+    *,
+    checkpoints: Sequence[Path | None],
+    progress: Progress | None = None,
+) -> Iterator[tuple[int, Fit, float]]:
+    """Fit several aligners on one recording; those that can be trained as one model are, where that is faster.
+
+    Parameters
+    ----------
+    aligners, targets, checkpoints : sequences of one length
+
+    Yields
+    ------
+    tuple of int, Fit, float
+        Index of an aligner that is fitted, how it went, its share of the time in seconds.
+    """
+    runs = [a.prepare(preparation, t, c) for a, t, c in zip(aligners, targets, checkpoints, strict=True)]
+    for index, fit, seconds in train_together(runs, progress=progress):
+        runs[index].model.eval()
+        yield index, fit, seconds

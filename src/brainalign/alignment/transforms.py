@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -135,6 +135,50 @@ class TargetTransform:
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> TargetTransform:
         """Inverse of `tensors`."""
         return cls(tensors["mean"], tensors["scale"], tensors["components"], tensors["gain"])
+
+
+@dataclass(frozen=True)
+class BandTransform:
+    """One `TargetTransform` a layer of the target; a single layer is a mixture of one.
+
+    Attributes
+    ----------
+    parts : tuple of TargetTransform
+    """
+
+    parts: tuple[TargetTransform, ...]
+
+    @classmethod
+    def fit(cls, features: Tensor, dims: Sequence[int], settings: TargetSettings) -> BandTransform:
+        """Fit on training features (n, sum of dims), the layers side by side."""
+        return cls(tuple(TargetTransform.fit(band, settings) for band in torch.split(features, list(dims), dim=1)))
+
+    def __call__(self, features: Tensor) -> Tensor:
+        """Transform (n, sum of dims) to (n, sum of sizes), float32."""
+        bands = torch.split(features, self.dims, dim=1)
+        return torch.cat([part(band) for part, band in zip(self.parts, bands, strict=True)], dim=1)
+
+    @property
+    def dims(self) -> list[int]:
+        """Width of each layer's features before."""
+        return [part.mean.shape[0] for part in self.parts]
+
+    @property
+    def sizes(self) -> list[int]:
+        """Width of each layer's features after."""
+        return [p.components.shape[1] if p.components.numel() else p.mean.shape[0] for p in self.parts]
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What a checkpoint keeps."""
+        return {f"{i}.{name}": value for i, part in enumerate(self.parts) for name, value in part.tensors().items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor]) -> BandTransform:
+        """Inverse of `tensors`."""
+        count = len({name.partition(".")[0] for name in tensors})
+        names = ("mean", "scale", "components", "gain")
+        parts = ({name: tensors[f"{i}.{name}"] for name in names} for i in range(count))
+        return cls(tuple(TargetTransform.from_tensors(part) for part in parts))
 
 
 def principal_components(values: Tensor, k: int) -> Tensor:

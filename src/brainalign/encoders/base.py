@@ -12,7 +12,15 @@ class BrainEncoder(nn.Module):
     `brainalign.errors.InputError` for values it cannot work with, and writes `embed`. Where part of the way is a fixed
     function of the input, `prepare` does that part: training calls it once for the whole recording and then passes its
     result with ``prepared=True``. `prepare` treats each trial by itself.
+
+    Attributes
+    ----------
+    stacks : bool
+        Whether `embed` is made of linear maps, layer norms, dropout and elementwise functions alone and also takes
+        (runs, n, ...), so that several runs can be trained as one model.
     """
+
+    stacks = False
 
     def prepare(self, signals: Tensor) -> Tensor:
         """What can be computed ahead of training, (n, n_chans, n_times) to (n, ...); by default the signals."""

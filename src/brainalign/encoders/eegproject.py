@@ -33,6 +33,8 @@ class EEGProject(BrainEncoder):
     torch.Size([4, 32])
     """
 
+    stacks = True
+
     def __init__(self, *, n_chans: int, n_times: int, dim: int, dropout: float = 0.3) -> None:
         super().__init__()
         check_sizes("eegproject", n_chans, n_times, dim)
@@ -43,6 +45,6 @@ class EEGProject(BrainEncoder):
 
     def embed(self, prepared: Tensor) -> Tensor:
         """(n, n_chans, n_times) to (n, dim)."""
-        x = self.project(prepared.flatten(1))
+        x = self.project(prepared.flatten(-2))
         embedded: Tensor = self.norm(x + self.residual(x))
         return embedded

@@ -32,6 +32,8 @@ class LinearEncoder(BrainEncoder):
     torch.Size([4, 32])
     """
 
+    stacks = True
+
     def __init__(self, *, n_chans: int, n_times: int, dim: int, dropout: float = 0.0, bias: bool = True) -> None:
         super().__init__()
         check_sizes("linear", n_chans, n_times, dim)
@@ -41,5 +43,5 @@ class LinearEncoder(BrainEncoder):
 
     def embed(self, prepared: Tensor) -> Tensor:
         """(n, n_chans, n_times) to (n, dim)."""
-        embedded: Tensor = self.linear(self.dropout(prepared.flatten(1)))
+        embedded: Tensor = self.linear(self.dropout(prepared.flatten(-2)))
         return embedded

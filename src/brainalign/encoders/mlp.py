@@ -36,6 +36,8 @@ class MLP(BrainEncoder):
     torch.Size([4, 32])
     """
 
+    stacks = True
+
     def __init__(
         self, *, n_chans: int, n_times: int, dim: int, hidden: int = 512, depth: int = 1, dropout: float = 0.3
     ) -> None:
@@ -48,7 +50,7 @@ class MLP(BrainEncoder):
 
     def embed(self, prepared: Tensor) -> Tensor:
         """(n, n_chans, n_times) to (n, dim)."""
-        embedded: Tensor = self.layers(prepared.flatten(1))
+        embedded: Tensor = self.layers(prepared.flatten(-2))
         return embedded
 
 

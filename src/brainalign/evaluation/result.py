@@ -27,8 +27,14 @@ class Target(_Part):
 
     backbone: str
     layers: list[str | int]
+    layer_weights: list[float] | None = None
     depth: float
     pooling: str
+
+    @property
+    def label(self) -> str:
+        """The layer's name; of a mixture, the names with `+` between them."""
+        return "+".join(map(str, self.layers))
 
 
 class Selection(_Part):

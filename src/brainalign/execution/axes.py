@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from brainalign.errors import InputError, unknown_name
-from brainalign.execution.run import Job
+from brainalign.execution.job import Job
 from brainalign.execution.session import Session
 from brainalign.recipes import Recipe, recipe_keys, validate_recipe
 
@@ -104,6 +104,8 @@ def expand(
         for axis in axes:
             if axis.name not in CONDITIONS:
                 _set(document, axis.key, at[axis.name])
+                if axis.key == "target.layer":
+                    document["target"]["layers"] = None  # the axis names the layers
         changed = validate_recipe(document, where="--over")
         who = str(at.get("subject", subject))
         jobs.append((Job(changed, who, int(at.get("split", split)), int(at.get("seed", seed))), at))

@@ -35,7 +35,9 @@ def compute_features(
     session = open_session(dataset, root=root, device=device, cache=cache, reporter=reporter)
     who = choose_subject(session, subject)
     poolings = [p.strip() for p in pooling.split(",") if p.strip()]
-    target = TargetSettings.model_validate({"backbone": backbone, "layers": layers, "poolings": poolings, "crop": crop})
+    target = TargetSettings.model_validate(
+        {"backbone": backbone, "candidates": layers, "poolings": poolings, "crop": crop}
+    )
     banks = session.features(who, target)
     model = load_backbone(backbone, device=session.device, crop=crop) if verify else None
     rows = []

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brainalign.alignment import ContrastiveAligner, Targets
+from brainalign.alignment import AnyTargets
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
-from brainalign.alignment.training import Fit, State
+from brainalign.alignment.families import build_aligner, load_aligner
+from brainalign.alignment.training import State
 from brainalign.evaluation import evaluate_retrieval
 from brainalign.evaluation.result import Result, environment
+from brainalign.execution.fitting import Fitted
+from brainalign.execution.job import Job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
-from brainalign.files import sha256_json
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
 
@@ -26,123 +26,11 @@ log = logging.getLogger("brainalign")
 Similarity = np.ndarray[Any, np.dtype[np.float32]]
 
 
-@dataclass(frozen=True)
-class Job:
-    """What identifies a run.
-
-    Attributes
-    ----------
-    recipe : Recipe
-        Layer and pooling may be `auto`.
-    subject : str
-    split, seed : int
-    """
-
-    recipe: Recipe
-    subject: str
-    split: int = 0
-    seed: int = 0
-
-    def config_hash(self, session: Session) -> str:
-        """sha256 over recipe, data, subject, split and seed: the name of the run (its first 12 digits are enough)."""
-        return sha256_json(
-            {
-                "recipe": self.recipe.facts(),
-                "dataset": session.dataset.facts(),
-                "subject": self.subject,
-                "protocol": session.protocol,
-                "split": session.split(self.subject, self.split).fingerprint,
-                "seed": self.seed,
-            }
-        )
-
-
-@dataclass
-class Candidate:
-    """A layer and pooling that was tried: its aligner at its chosen epoch, and how it did on validation."""
-
-    layer: str
-    pooling: str
-    depth: float
-    aligner: ContrastiveAligner
-    targets: Targets
-    fit: Fit
-    seconds: float
-    validation: dict[str, Any] = field(default_factory=dict)
-
-    def row(self) -> dict[str, Any]:
-        """One line of the candidates table."""
-        chosen = self.fit.history[self.fit.epoch - 1]
-        return {
-            "layer": self.layer,
-            "pooling": self.pooling,
-            "depth": self.depth,
-            "epoch": self.fit.epoch,
-            "seconds": round(self.seconds, 3),
-            **{k: chosen[k] for k in ("validation_loss", "validation_top1", "validation_mrr")},
-        }
-
-
-def fit_job(session: Session, job: Job, *, checkpoint: Path | None = None) -> list[Candidate]:
-    """Train every candidate layer and pooling of a job; the best on validation stands first.
-
-    Weights of intermediate epochs are kept for the best candidate only.
-    """
-    targets = session.targets(job.subject, job.recipe.target)
-    development = session.development(job.subject, job.split, job.recipe.signals)
-    noise = session.noise(job.subject, job.split, job.recipe.signals)
-    split = session.split(job.subject, job.split)
-    known = [*split.train, *split.validation]
-    candidates: list[Candidate] = []
-    with session.reporter.step(_title(job, len(targets))) as tick:
-        for number, ((layer, pooling), target) in enumerate(targets.items()):
-            recipe = job.recipe.with_target(layer=_layer_value(layer), pooling=pooling)
-            aligner = ContrastiveAligner(recipe, seed=job.seed, device=session.device)
-            began = time.perf_counter()
-            total = len(targets) * recipe.training.epochs
-            fit = aligner.fit(
-                [development],
-                {"image": target.restrict(known)},
-                split,
-                noise=noise,
-                checkpoint=checkpoint.with_name(f"{checkpoint.name}.{layer}.{pooling}") if checkpoint else None,
-                progress=lambda done, _, n=number, t=total, e=recipe.training.epochs: tick(n * e + done, t),  # type: ignore[misc]
-            )
-            done = Candidate(layer, pooling, target.depth, aligner, target, fit, time.perf_counter() - began)
-            candidates.append(done)
-            _keep_epochs_of_best(candidates, job.recipe)
-            log.info("candidate %s", done.row())
-        tick(1, 1)
-    return sorted(candidates, key=lambda c: selection_key(c.row(), job.recipe))
-
-
-def selection_key(row: dict[str, Any], recipe: Recipe) -> tuple[float, float]:
-    """Sorts candidates, best first: by the recipe's validation score, ties by validation loss."""
-    loss = float(row["validation_loss"])
-    metric = recipe.selection.layer
-    return (loss, loss) if metric == "loss" else (-float(row[f"validation_{metric}"]), loss)
-
-
-def _keep_epochs_of_best(candidates: list[Candidate], recipe: Recipe) -> None:
-    best = min(candidates, key=lambda c: selection_key(c.row(), recipe))
-    for candidate in candidates:
-        if candidate is not best:
-            candidate.fit.candidates = {}
-            candidate.fit.state = {}
-
-
-def _title(job: Job, n: int) -> str:
-    what = f"{n} layers and poolings" if n > 1 else "one layer"
-    return f"training {job.recipe.encoder.name} on {what}, subject {job.subject}, split {job.split}, seed {job.seed}"
-
-
-def _layer_value(name: str) -> int | str:
-    return int(name) if name.isdigit() else name
-
-
-def save_fit(session: Session, job: Job, candidates: list[Candidate], directory: RunDirectory, seconds: float) -> None:
+def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory) -> None:
     """Freeze the choice: write the model, its history, its stored epochs and every candidate's validation score."""
+    candidates = fitted.candidates
     best = candidates[0]
+    layer, pooling = best.label
     directory.write_text("recipe.yaml", save_recipe(best.aligner.recipe))
     directory.write_table("history.csv", best.fit.history)
     directory.write_table(
@@ -172,13 +60,15 @@ def save_fit(session: Session, job: Job, candidates: list[Candidate], directory:
             "schema": "brainalign.fit/1",
             "config_hash": job.config_hash(session),
             "epoch": best.fit.epoch,
-            "layer": best.layer,
-            "pooling": best.pooling,
+            "layer": layer,
+            "layers": [band.layer for band in best.targets.bands],
+            "layer_weights": best.aligner.layer_weights,
+            "pooling": pooling,
             "depth": best.depth,
             "selection": best.row(),
             "validation": scores.to_dict(),
             "features_s": round(session.features_seconds, 3),
-            "train_s": round(seconds, 3),
+            "train_s": round(fitted.seconds, 3),
         },
     )
 
@@ -193,7 +83,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     """
     began = time.perf_counter()
     facts = directory.read_json("fit.json")
-    aligner = ContrastiveAligner.load(directory.path("model.safetensors"), device=session.device)
+    aligner = load_aligner(directory.path("model.safetensors"), device=session.device)
     target = session.targets(job.subject, aligner.recipe.target)[facts["layer"], facts["pooling"]]
     shuffled = _shuffled_control(session, job, aligner.recipe, target) if control else None
     data = session.test_data(job.subject, job.split, aligner.recipe)
@@ -219,12 +109,10 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     return result
 
 
-def _score_epochs(
-    aligner: ContrastiveAligner, directory: RunDirectory, data: Any, images: dict[str, Any]
-) -> dict[int, float]:
+def _score_epochs(aligner: Any, directory: RunDirectory, data: Any, images: dict[str, Any]) -> dict[int, float]:
     """Test top-1 of the stored epochs; exploratory, for the inflation gap alone."""
     tensors, facts = load_tensors(directory.path("epochs.safetensors"))
-    chosen = ContrastiveAligner.load(directory.path("model.safetensors"), device=str(aligner.device))
+    chosen = load_aligner(directory.path("model.safetensors"), device=str(aligner.device))
     scores = {}
     for epoch in facts["epochs"]:
         prefix = f"{epoch}."
@@ -241,19 +129,18 @@ def _top1(similarity: Similarity, data: Any) -> float:
     return float(top_k_accuracy(similarity, np.array([where[q] for q in data.query_ids]), 1))
 
 
-def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: Targets) -> ContrastiveAligner:
+def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: AnyTargets) -> Any:
     """The same settings trained on images dealt anew to the training and validation signals."""
     split = session.split(job.subject, job.split)
     rng = np.random.default_rng([job.seed, 0xC0])
-    rows = dict(target.rows)
+    partner: dict[str, str] = {}
     for ids in (split.train, split.validation):
-        dealt = rng.permutation(np.array(ids, dtype=object))
-        rows |= {name: target.rows[other] for name, other in zip(ids, dealt, strict=True)}
-    aligner = ContrastiveAligner(recipe, seed=job.seed, device=session.device)
+        partner |= dict(zip(ids, rng.permutation(np.array(ids, dtype=object)), strict=True))
+    aligner = build_aligner(recipe, seed=job.seed, device=session.device)
     with session.reporter.step("control: the same training on shuffled pairs") as tick:
         aligner.fit(
             [session.development(job.subject, job.split, job.recipe.signals)],
-            {"image": Targets(target.array, rows, target.backbone, target.layer, target.pooling, target.depth)},
+            {"image": target.dealt(partner)},
             split,
             noise=session.noise(job.subject, job.split, job.recipe.signals),
             progress=tick,
@@ -273,7 +160,7 @@ def _write_predictions(directory: RunDirectory, similarity: Similarity, data: An
 def _result(
     session: Session,
     job: Job,
-    aligner: ContrastiveAligner,
+    aligner: Any,
     facts: dict[str, Any],
     test: dict[str, Any],
     epochs: dict[int, float],
@@ -300,7 +187,8 @@ def _result(
             "seed": job.seed,
             "target": {
                 "backbone": recipe.target.backbone,
-                "layers": [facts["layer"]],
+                "layers": facts["layers"],
+                "layer_weights": facts["layer_weights"],
                 "depth": facts["depth"],
                 "pooling": facts["pooling"],
             },

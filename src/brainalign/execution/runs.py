@@ -45,7 +45,7 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
         "subject": result.subject,
         "split": result.split,
         "seed": result.seed,
-        "target": f"{result.target.backbone} {result.target.layers[0]} {result.target.pooling}",
+        "target": f"{result.target.backbone} {result.target.label} {result.target.pooling}",
         "top1": round(test.top1, 4),
         "ci95": f"{test.top1_ci95[0]:.3f} to {test.top1_ci95[1]:.3f}",
         "chance": test.chance_top1,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.alignment import Targets
+from brainalign.alignment import AnyTargets, MixedTargets, Targets
 from brainalign.datasets import Dataset
 from brainalign.errors import InputError
 from brainalign.execution.progress import Reporter, Silent
@@ -191,8 +191,23 @@ class Session:
         """Wall time spent on features so far, seconds."""
         return sum(self._seconds.values())
 
-    def targets(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], Targets]:
-        """Features of every candidate (layer name, pooling), joined with stimulus ids, first layer first."""
+    def targets(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], AnyTargets]:
+        """Features of every candidate (layer name, pooling), joined with stimulus ids, first layer first.
+
+        A mixture of layers is one candidate a pooling, its name theirs with `+` between them.
+        """
+        banks = self._banks(subject, target)
+        if target.mixed is None:
+            return dict(banks)
+        mixtures = {}
+        for pooling in _candidates(target)[1]:
+            # `final` comes as the model pools it, whatever is asked for.
+            bands = tuple(bank for (_, pooled), bank in banks.items() if pooled in (pooling, "final"))
+            mixed = bands[0] if len(bands) == 1 else MixedTargets(bands)
+            mixtures[mixed.layer, pooling] = mixed
+        return mixtures
+
+    def _banks(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], Targets]:
         features = self.features(subject, target)
         stimuli = self.stimuli(subject)
 
@@ -206,7 +221,7 @@ class Session:
 
 def _candidates(target: TargetSettings) -> tuple[list[LayerSpec], list[str]]:
     """Layers and poolings that a target may come to mean."""
-    layers: list[LayerSpec] = _listed(target.layers) if target.layer == "auto" else [target.layer]
+    layers = target.mixed or (_listed(target.candidates) if target.layer == "auto" else [target.layer])
     return layers, list(target.poolings) if target.pooling == "auto" else [target.pooling]
 
 

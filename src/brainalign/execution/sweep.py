@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,20 @@ from brainalign.evaluation import paired_bootstrap
 from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import Result, read_result
 from brainalign.execution.axes import CONDITIONS, Axis, expand, parse_axis, slug
+from brainalign.execution.fitting import selection_key
+from brainalign.execution.job import Job
 from brainalign.execution.progress import Reporter
-from brainalign.execution.run import Job, score_job, selection_key
+from brainalign.execution.run import score_job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
-from brainalign.execution.train import check_job, choose_subject, freeze_job, logged, open_session, resolve_recipe
+from brainalign.execution.train import check_job, choose_subject, freeze_jobs, logged, open_session, resolve_recipe
 from brainalign.files import sha256_json
 from brainalign.recipes import Recipe
 from brainalign.report import write_sweep_report
 
 SCHEMA = "brainalign.sweep/1"
+TOGETHER = 64  # targets prepared at once
+log = logging.getLogger("brainalign")
 
 
 @dataclass
@@ -94,10 +99,8 @@ def sweep(
     axes = [parse_axis(text, session, resolved, who) for text in over]
     jobs = expand(axes, resolved, who, split, seed)
     _claim(folder, session, jobs)
-    rows = []
     with logged(folder):
-        for number, (job, at) in enumerate(jobs, start=1):
-            rows.append(_freeze(session, job, at, folder, f"{number}/{len(jobs)}"))
+        rows = _freeze(session, jobs, folder)
         _choose(rows)
         with session.reporter.step(f"opening the test set, scoring {len(rows)} runs") as tick:
             results = []
@@ -127,12 +130,39 @@ def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dic
     folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
 
 
-def _freeze(session: Session, job: Job, at: dict[str, Any], folder: RunDirectory, number: str) -> Row:
-    directory = RunDirectory(folder.path("runs") / slug(at))
-    if directory.claim(job.config_hash(session)) == "new":
-        with session.reporter.step(f"run {number}: {', '.join(f'{k}={v}' for k, v in at.items())}"):
-            freeze_job(session, job, directory)
-    return Row(job, at, directory, directory.read_json("fit.json"))
+def _freeze(session: Session, jobs: Sequence[tuple[Job, dict[str, Any]]], folder: RunDirectory) -> list[Row]:
+    """Fit what is not fitted yet, runs on the same signals together, and read every frozen choice."""
+    directories = [RunDirectory(folder.path("runs") / slug(at)) for _, at in jobs]
+    together: dict[Any, list[tuple[Job, RunDirectory]]] = {}
+    for (job, _), directory in zip(jobs, directories, strict=True):
+        if directory.claim(job.config_hash(session)) == "new":
+            key = (job.subject, job.split, job.recipe.family, job.recipe.signals.model_dump_json())
+            together.setdefault(key, []).append((job, directory))
+    done, total = len(jobs) - sum(map(len, together.values())), len(jobs)
+    for pending in together.values():
+        for part in _parts(session, pending):
+            for _ in freeze_jobs(session, part):
+                done += 1
+            log.info("%d of %d runs are fitted", done, total)
+    return [
+        Row(job, at, directory, directory.read_json("fit.json"))
+        for (job, at), directory in zip(jobs, directories, strict=True)
+    ]
+
+
+def _parts(session: Session, pending: Sequence[tuple[Job, RunDirectory]]) -> Iterator[list[tuple[Job, RunDirectory]]]:
+    """Runs with at most `TOGETHER` targets between them."""
+    part: list[tuple[Job, RunDirectory]] = []
+    targets = 0
+    for job, directory in pending:
+        count = len(session.targets(job.subject, job.recipe.target))
+        if part and targets + count > TOGETHER:
+            yield part
+            part, targets = [], 0
+        part.append((job, directory))
+        targets += count
+    if part:
+        yield part
 
 
 def _choose(rows: Sequence[Row]) -> None:
@@ -165,7 +195,7 @@ def _csv_row(row: Row, result: Result) -> dict[str, Any]:
         "split": result.split,
         "seed": result.seed,
         "backbone": result.target.backbone,
-        "layer": result.target.layers[0],
+        "layer": result.target.label,
         "depth": round(result.target.depth, 4),
         "pooling": result.target.pooling,
         "encoder": result.encoder,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ from brainalign.device import resolve_device
 from brainalign.encoders import build_encoder
 from brainalign.errors import InputError
 from brainalign.evaluation.result import Result, read_result
+from brainalign.execution.fitting import fit_jobs
+from brainalign.execution.job import Job
 from brainalign.execution.progress import Reporter, Silent
-from brainalign.execution.run import FIT_FILES, Job, fit_job, save_fit, score_job
+from brainalign.execution.run import FIT_FILES, save_fit, score_job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
 from brainalign.recipes import load_recipe
@@ -129,20 +130,33 @@ def run_job(
 
 
 def freeze_job(session: Session, job: Job, directory: RunDirectory) -> None:
-    """Fit a job's candidates and write the frozen choice.
+    """Fit a job's candidates and write the frozen choice; see `freeze_jobs`."""
+    for _ in freeze_jobs(session, [(job, directory)]):
+        pass
 
-    The folder is made when there is something to keep; if the choice cannot be written, none of it stays.
+
+def freeze_jobs(session: Session, jobs: Sequence[tuple[Job, RunDirectory]]) -> Iterator[int]:
+    """Fit the candidates of jobs that share subject, split and signals, and write every frozen choice.
+
+    A folder is made when there is something to keep; if the choice cannot be written, none of it stays.
+
+    Yields
+    ------
+    int
+        Index of a job that is done.
     """
-    check_job(session, job)
-    checkpoints = directory.path("checkpoints")
-    began = time.perf_counter()
-    candidates = fit_job(session, job, checkpoint=checkpoints / "training")
-    try:
-        save_fit(session, job, candidates, directory, time.perf_counter() - began)
-    except InputError:
-        directory.discard(FIT_FILES)
-        raise
-    directory.discard([f"checkpoints/{file.name}" for file in checkpoints.glob("*")])
+    for job, _ in jobs:
+        check_job(session, job)
+    stems = [(job, directory.path("checkpoints") / "training") for job, directory in jobs]
+    for fitted in fit_jobs(session, stems):
+        job, directory = jobs[fitted.index]
+        try:
+            save_fit(session, job, fitted, directory)
+        except InputError:
+            directory.discard(FIT_FILES)
+            raise
+        directory.discard([f"checkpoints/{file.name}" for file in directory.path("checkpoints").glob("*")])
+        yield fitted.index
 
 
 def check_job(session: Session, job: Job) -> None:

@@ -55,7 +55,8 @@ class LayerTable:
         ----------
         spec : int, float, str or a sequence of these
             'all'; 'blocks'; an index (negative counts from the last block); a name; a depth 0.0 to 1.0 (the nearest
-            block); a range '3-7', both ends included; several of these with commas between them.
+            block); a range '3-7', both ends included, or '3-7:2' with a step; several of these with
+            commas between them.
 
         Returns
         -------
@@ -95,11 +96,11 @@ class LayerTable:
             return self.layers
         if spec == "blocks":
             return self.blocks
-        if span := re.fullmatch(r"(\d+)\s*-\s*(\d+)", spec):
+        if span := re.fullmatch(r"(\d+)\s*-\s*(\d+)(?::([1-9]\d*))?", spec):
             first, last = int(span[1]), int(span[2])
             if not first <= last < len(self.blocks):
                 raise self._no_layer(spec)
-            return self.blocks[first : last + 1]
+            return self.blocks[first : last + 1 : int(span[3] or 1)]
         name = self.aliases.get(spec, spec)
         found = [layer for layer in self.layers if layer.name == name]
         if not found:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from brainalign.errors import InputError, unknown_name
+from brainalign.objectives._cross_entropy import symmetric_cross_entropy
 
 SCALE_MODES = ("fixed", "learned", "softplus")
 MAX_SCALE = 100.0
@@ -27,9 +28,9 @@ def info_nce(
 
     Parameters
     ----------
-    brain, image : Tensor of shape (n, dim)
-        Row i of one belongs to row i of the other.
-    scale : float or Tensor
+    brain, image : Tensor of shape (..., n, dim)
+        Row i of one belongs to row i of the other. Leading axes are separate batches.
+    scale : float or Tensor of shape () or (...)
         Inverse temperature s = 1 / tau.
     normalize_brain : bool
         Whether brain rows are brought to unit norm, so that S is a cosine times `scale`. Without it the effective scale
@@ -40,7 +41,7 @@ def info_nce(
 
     Returns
     -------
-    Tensor of shape ()
+    Tensor of shape (...)
 
     Raises
     ------
@@ -58,17 +59,20 @@ def info_nce(
     >>> round(float(info_nce(pairs, pairs, scale=1.0)), 4)  # log(1 + exp(-1))
     0.3133
     """
-    if brain.ndim != 2 or brain.shape != image.shape or len(brain) == 0:
+    if brain.ndim < 2 or brain.shape != image.shape or brain.shape[-2] == 0:
         raise InputError(
             f"InfoNCE needs n pairs in one space, got brain {tuple(brain.shape)} and image {tuple(image.shape)}",
             hint="give two arrays of shape (n, dim), n at least 1",
         )
     if normalize_brain:
-        brain = nn.functional.normalize(brain, dim=1)
-    logits = scale * (brain @ nn.functional.normalize(image, dim=1).T)
-    truth = torch.arange(len(logits), device=logits.device)
-    forward = nn.functional.cross_entropy(logits, truth)
-    return (forward + nn.functional.cross_entropy(logits.T, truth)) / 2 if symmetric else forward
+        brain = nn.functional.normalize(brain, dim=-1)
+    if isinstance(scale, Tensor):
+        scale = scale[..., None, None]
+    # The scale on the n x dim side: dim is smaller than n where it matters.
+    logits = (scale * brain) @ nn.functional.normalize(image, dim=-1).mT
+    if symmetric:
+        return symmetric_cross_entropy(logits)
+    return (logits.logsumexp(-1) - logits.diagonal(dim1=-2, dim2=-1)).mean(-1)
 
 
 class InfoNCE(nn.Module):
@@ -95,6 +99,8 @@ class InfoNCE(nn.Module):
     >>> round(float(InfoNCE(temperature=0.07).scale), 2), round(float(InfoNCE(scale_mode="softplus").scale), 2)
     (14.29, 2.73)
     """
+
+    stacks = True  # its own parameter may have a leading axis of runs
 
     def __init__(
         self,

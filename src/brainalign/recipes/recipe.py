@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 LayerSpec = int | float | str
+MIXTURE_MARK = "+"
 
 
 class Settings(BaseModel):
@@ -18,18 +19,39 @@ class Settings(BaseModel):
 class TargetSettings(Settings):
     """Which image features a signal is aligned with.
 
-    `layer` and `pooling` are one choice, or `auto`: chosen on validation among `layers` and `poolings`.
+    `layer` and `pooling` are one choice, or `auto`: chosen on validation among `candidates` and `poolings`. Several
+    `layers` are one target, a mixture (`layer: 1+3+5` says the same and can stand in a sweep's axis).
     """
 
     backbone: str = "pip:efficientnet-lite0"
     layer: LayerSpec = "auto"
-    layers: LayerSpec | list[LayerSpec] = Field("all", description="candidates of layer=auto")
+    layers: str | list[LayerSpec] | None = Field(
+        None, description="a mixture: a list or a range such as 1-13 or 1-13:2 (every second)"
+    )
+    candidates: LayerSpec | list[LayerSpec] = Field("all", description="candidates of layer=auto")
     pooling: str = "auto"
     poolings: list[str] = Field(default=["mean", "grid4"], description="candidates of pooling=auto")
     components: int | None = Field(200, ge=1, description="principal components of wide targets; null keeps all")
+    mixture: Literal["learned", "uniform"] = Field("learned", description="weights of the layers of a mixture")
     standardize: bool = Field(True, description="centre and scale every feature by its training mean and deviation")
     crop: Literal["none", "center"] = Field("none", description="none: the whole image, as the subject saw it")
     weights: Literal["pretrained", "random"] = "pretrained"
+
+    @property
+    def mixed(self) -> list[LayerSpec] | None:
+        """Layers of the mixture, None where the target is a single layer (or one that is still to be chosen)."""
+        if self.layers is not None:
+            return self.layers if isinstance(self.layers, list) else [self.layers]
+        if isinstance(self.layer, str) and MIXTURE_MARK in self.layer:
+            return [int(w) if w.isdigit() else float(w) if _is_depth(w) else w for w in self.layer.split(MIXTURE_MARK)]
+        return None
+
+    @field_validator("layers")
+    @classmethod
+    def _some_layer(cls, value: Any) -> Any:
+        if value is not None and not value:
+            raise ValueError("give at least one layer, or null")
+        return value
 
     @field_validator("poolings")
     @classmethod
@@ -37,6 +59,10 @@ class TargetSettings(Settings):
         if not value:
             raise ValueError("give at least one pooling")
         return value
+
+
+def _is_depth(word: str) -> bool:
+    return "." in word and word.replace(".", "", 1).isdigit()
 
 
 class SignalSettings(Settings):
@@ -148,7 +174,7 @@ class Recipe(Settings):
 
     def with_target(self, *, layer: LayerSpec, pooling: str, backbone: str | None = None) -> Recipe:
         """The same method aimed at one layer and pooling."""
-        change: dict[str, Any] = {"layer": layer, "pooling": pooling}
+        change: dict[str, Any] = {"layer": layer, "layers": None, "pooling": pooling}
         if backbone is not None:
             change["backbone"] = backbone
         return self.model_copy(update={"target": self.target.model_copy(update=change)})

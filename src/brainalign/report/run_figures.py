@@ -139,7 +139,7 @@ def candidates(rows: Rows, result: Result) -> Panel | None:
     metric = rule if rule in METRICS else "validation_mrr"
     factor = 100 if metric == "validation_top1" else 1
     chosen = next(
-        (r for r in rows if r["layer"] == str(result.target.layers[0]) and r["pooling"] == result.target.pooling), None
+        (r for r in rows if r["layer"] == result.target.label and r["pooling"] == result.target.pooling), None
     )
     axis = DepthAxis((row["layer"], row["depth"]) for row in rows)
     poolings = list(dict.fromkeys(row["pooling"] for row in rows))
@@ -167,7 +167,7 @@ def candidates(rows: Rows, result: Result) -> Panel | None:
 
     caption = (
         "Every candidate was trained and scored on validation images only. "
-        f"Then layer {result.target.layers[0]}, {result.target.pooling} (ring) was tested."
+        f"Then layer {result.target.label}, {result.target.pooling} (ring) was tested."
     )
     table = csv_text([{k: row[k] for k in ("layer", "depth", "pooling", metric)} for row in rows])
     return Panel("candidates", "Validation score by layer", caption, alt, draw("candidates", alt, paint), table)

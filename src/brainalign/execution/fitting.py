@@ -1,0 +1,156 @@
+"""Fit every candidate of a job, or of many jobs on one recording at once; choose on validation."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from brainalign.alignment import AnyTargets
+from brainalign.alignment.contrastive import fit_together
+from brainalign.alignment.families import build_aligner
+from brainalign.alignment.preparation import Preparation
+from brainalign.alignment.training import Fit
+from brainalign.execution.job import Job
+from brainalign.execution.session import Session
+from brainalign.recipes import Recipe
+
+log = logging.getLogger("brainalign")
+
+
+@dataclass
+class Candidate:
+    """A target that was tried: its aligner at its chosen epoch, and how it did on validation."""
+
+    aligner: Any
+    targets: AnyTargets
+    label: tuple[str, str]
+    fit: Fit
+    seconds: float
+
+    @property
+    def depth(self) -> float:
+        """Relative depth of the layer, of a mixture the mean."""
+        return self.targets.depth
+
+    def row(self) -> dict[str, Any]:
+        """One line of the candidates table."""
+        layer, pooling = self.label
+        chosen = self.fit.chosen
+        return {
+            "layer": layer,
+            "pooling": pooling,
+            "depth": self.depth,
+            "epoch": self.fit.epoch,
+            "seconds": round(self.seconds, 3),
+            **{k: chosen[k] for k in ("validation_loss", "validation_top1", "validation_mrr")},
+        }
+
+
+@dataclass
+class Fitted:
+    """A job whose candidates are all fitted, the best on validation first."""
+
+    index: int
+    candidates: list[Candidate]
+
+    @property
+    def seconds(self) -> float:
+        """Its share of the time."""
+        return sum(candidate.seconds for candidate in self.candidates)
+
+
+def fit_jobs(session: Session, jobs: Sequence[tuple[Job, Path | None]]) -> Iterator[Fitted]:
+    """Train every candidate target of several jobs that share subject, split and signals.
+
+    Parameters
+    ----------
+    jobs : sequence of (Job, path or None)
+        Each with the stem of its checkpoints' names.
+
+    Yields
+    ------
+    Fitted
+        As soon as all candidates of a job are done. Weights of intermediate epochs are kept for its best one only.
+    """
+    first = jobs[0][0]
+    split = session.split(first.subject, first.split)
+    known = [*split.train, *split.validation]
+    tasks = [
+        (number, label, target, target.restrict(known))
+        for number, (job, _) in enumerate(jobs)
+        for label, target in session.targets(job.subject, job.recipe.target).items()
+    ]
+    open_tasks = [0] * len(jobs)
+    for number, *_ in tasks:
+        open_tasks[number] += 1
+    found: list[list[Candidate]] = [[] for _ in jobs]
+    with session.reporter.step(_title(first, len(jobs), len(tasks))) as tick:
+        for index, aligner, fit, seconds in _fit_tasks(session, jobs, tasks, tick):
+            number, label, target, _ = tasks[index]
+            found[number].append(Candidate(aligner, target, label, fit, seconds))
+            _keep_epochs_of_best(found[number], jobs[number][0].recipe)
+            log.info("candidate %s", found[number][-1].row())
+            open_tasks[number] -= 1
+            if not open_tasks[number]:
+                recipe = jobs[number][0].recipe
+                yield Fitted(number, sorted(found[number], key=lambda c, r=recipe: selection_key(c.row(), r)))  # type: ignore[misc]
+                found[number] = []
+        tick(1, 1)
+
+
+def _fit_tasks(
+    session: Session, jobs: Sequence[tuple[Job, Path | None]], tasks: Sequence[Any], tick: Any
+) -> Iterator[tuple[int, Any, Fit, float]]:
+    """Index, aligner, fit and seconds of every task, in the order in which they end."""
+    first = jobs[0][0]
+    split = session.split(first.subject, first.split)
+    development = session.development(first.subject, first.split, first.recipe.signals)
+    noise = session.noise(first.subject, first.split, first.recipe.signals)
+    aligners, targets, checkpoints = [], [], []
+    for number, (layer, pooling), _, target in tasks:
+        job, stem = jobs[number]
+        recipe = job.recipe.with_target(layer=_layer_value(layer), pooling=pooling)
+        aligners.append(build_aligner(recipe, seed=job.seed, device=session.device))
+        targets.append(target)
+        checkpoints.append(stem.with_name(f"{stem.name}.{layer}.{pooling}") if stem else None)
+    if first.recipe.family == "contrastive":
+        preparation = Preparation(development, split, torch.device(session.device), noise)
+        together = fit_together(aligners, preparation, targets, checkpoints=checkpoints, progress=tick)
+        yield from ((index, aligners[index], fit, seconds) for index, fit, seconds in together)
+        return
+    for index, (aligner, target) in enumerate(zip(aligners, targets, strict=True)):
+        began = time.perf_counter()
+        fit = aligner.fit([development], {"image": target}, split, noise=noise)
+        tick(index + 1, len(tasks))
+        yield index, aligner, fit, time.perf_counter() - began
+
+
+def selection_key(row: dict[str, Any], recipe: Recipe) -> tuple[float, float]:
+    """Sorts candidates, best first: by the recipe's validation score, ties by validation loss."""
+    loss = float(row["validation_loss"])
+    metric = recipe.selection.layer
+    return (loss, loss) if metric == "loss" else (-float(row[f"validation_{metric}"]), loss)
+
+
+def _keep_epochs_of_best(candidates: list[Candidate], recipe: Recipe) -> None:
+    best = min(candidates, key=lambda c: selection_key(c.row(), recipe))
+    for candidate in candidates:
+        if candidate is not best:
+            candidate.fit.candidates = {}
+            candidate.fit.state = {}
+
+
+def _title(job: Job, jobs: int, targets: int) -> str:
+    what = f"{targets} targets" if targets > 1 else "one target"
+    runs = f" of {jobs} runs" if jobs > 1 else f", seed {job.seed}"
+    return f"training {job.recipe.encoder.name} on {what}{runs}, subject {job.subject}, split {job.split}"
+
+
+def _layer_value(name: str) -> int | str:
+    return int(name) if name.isdigit() else name
