@@ -8,7 +8,7 @@ import torch
 
 from brainalign.alignment import Aligner, ContrastiveAligner, Targets
 from brainalign.alignment.model import ContrastiveModel
-from brainalign.alignment.training import Pairs, train, validate
+from brainalign.alignment.training import Pairs, Run, train, validate
 from brainalign.errors import InputError
 from brainalign.protocols import Split
 from brainalign.recipes import load_recipe
@@ -139,21 +139,21 @@ def test_patience_stops_and_candidates_are_spread(rng):
 
 def test_validation_scores_ties_at_chance():
     made = recipe()
-    model = ContrastiveModel(made, n_chans=3, n_times=1, target_dim=4)
+    model = ContrastiveModel(made, n_chans=3, n_times=1, target_dims=[4])
     for parameter in model.parameters():
         torch.nn.init.zeros_(parameter)
     pairs = Pairs(torch.randn(10, 3, 1), torch.randn(10, 4))
-    scores = validate(model, pairs)
+    (scores,) = validate(model, pairs)
     assert scores["validation_top1"] == 0.0
     assert scores["validation_loss"] == pytest.approx(np.log(10), rel=1e-5)
 
 
 def test_one_training_image_and_divergence_are_refused(rng):
     made = recipe()
-    model = ContrastiveModel(made, n_chans=3, n_times=1, target_dim=4)
+    model = ContrastiveModel(made, n_chans=3, n_times=1, target_dims=[4])
     one = Pairs(torch.randn(1, 3, 1), torch.randn(1, 4))
     with pytest.raises(InputError, match="1 training image"):
-        train(model, one, one, made, seed=0)
+        train(Run(model, one, one, made, 0))
     recording, targets, split = problem(rng)
     wild = ContrastiveAligner(recipe(**{"training.lr": 1e30}))
     with pytest.raises(InputError, match="lower the learning rate"):
@@ -182,8 +182,8 @@ def test_wrong_shapes_and_files_are_refused(rng, tmp_path):
 
 
 def test_unequal_batches_never_hold_one_image(rng):
-    from brainalign.alignment.training import _batches
+    from brainalign.alignment.training import batches
 
     for n in range(2, 80):
         for size in (2, 3, 7, 64):
-            assert min(map(len, _batches(torch.arange(n), size))) >= (2 if n >= 2 and size > 2 else 1)
+            assert min(map(len, batches(torch.arange(n), size))) >= (2 if n >= 2 and size > 2 else 1)

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from tests_support import FAST, write_own
 
-from brainalign.execution.progress import Silent
 from brainalign.execution.job import Job
+from brainalign.execution.progress import Silent
+from brainalign.execution.run import save_fit
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.sweep import sweep
 from brainalign.execution.train import open_session, resolve_recipe, run_job, train
@@ -48,7 +49,20 @@ def rows(folder):
         return [{k: v for k, v in row.items() if k != "total_s"} for row in csv.DictReader(file)]
 
 
-def test_a_killed_sweep_ends_in_the_same_table(own, tmp_path, shared_cache):
+def kill_after_saves(patch, n):
+    """Stops the program when n choices have been written: in the middle of a stack of runs."""
+    left = [n]
+
+    def save(*args):
+        if left[0] == 0:
+            raise Killed
+        left[0] -= 1
+        save_fit(*args)
+
+    patch.setattr("brainalign.execution.train.save_fit", save)
+
+
+def test_a_killed_sweep_ends_in_the_same_table(own, tmp_path, shared_cache, monkeypatch):
     def go(out, reporter=None):
         return sweep(
             "shallow-alignment", over=["layer=0,1,head", "seed=0,1"], dataset=str(own), out=out, settings=SETTINGS,
@@ -56,7 +70,13 @@ def test_a_killed_sweep_ends_in_the_same_table(own, tmp_path, shared_cache):
         )  # fmt: skip
 
     whole = go(tmp_path / "whole")
-    for words, n in (("run ", 2), ("run ", 5), ("control", 1), ("opening the test set", 1)):
+    for n in (2, 1):
+        with monkeypatch.context() as patch:
+            kill_after_saves(patch, n)
+            with pytest.raises(Killed):
+                go(tmp_path / "killed")
+    assert len(list((tmp_path / "killed").glob("runs/*/fit.json"))) == 3
+    for words, n in (("control", 1), ("opening the test set", 1)):
         with pytest.raises(Killed):
             go(tmp_path / "killed", KillAt(words, n))
         assert not (tmp_path / "killed/sweep.csv").exists()

@@ -61,7 +61,7 @@ def test_validation_finds_the_planted_layer_among_distant_ones(shared_cache):
     settings = ["target.candidates=[2, 7, 13]", "target.poolings=[grid4]"]
     planted = {"same_network": True, "pathways": "late", "late_layer": "7", "noise": 0.5}
     session, _, best = fit(shared_cache, settings, **planted)
-    assert best.layer == "7"
+    assert best.label[0] == "7"
     assert 0.2 <= best.row()["validation_top1"] <= 0.8
     assert session.sealed(SUBJECT, 0).reads == 0
     assert "same-network" in session.dataset.name

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -256,6 +256,7 @@ def fit_together(
     targets: Sequence[AnyTargets],
     *,
     checkpoints: Sequence[Path | None],
+    done: Collection[int] = (),
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, Fit, float]]:
     """Fit several aligners on one recording; those that can be trained as one model are, where that is faster.
@@ -263,6 +264,8 @@ def fit_together(
     Parameters
     ----------
     aligners, targets, checkpoints : sequences of one length
+    done : collection of int
+        Indices of aligners whose fit is not needed.
 
     Yields
     ------
@@ -270,6 +273,6 @@ def fit_together(
         Index of an aligner that is fitted, how it went, its share of the time in seconds.
     """
     runs = [a.prepare(preparation, t, c) for a, t, c in zip(aligners, targets, checkpoints, strict=True)]
-    for index, fit, seconds in train_together(runs, progress=progress):
+    for index, fit, seconds in train_together(runs, done=done, progress=progress):
         runs[index].model.eval()
         yield index, fit, seconds

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -51,10 +51,19 @@ def _is_bare(module: nn.Module) -> bool:
     return not own and not isinstance(module, nn.modules.dropout._DropoutNd)
 
 
-def train_together(runs: Sequence[Run], *, progress: Progress | None = None) -> Iterator[tuple[int, Fit, float]]:
+def train_together(
+    runs: Sequence[Run], *, done: Collection[int] = (), progress: Progress | None = None
+) -> Iterator[tuple[int, Fit, float]]:
     """Train runs, as stacks where that is faster, one after another where not.
 
-    A run whose checkpoint exists goes on alone.
+    A run whose checkpoint exists goes on alone. A stack's members do not depend on `done`: rounding does on them, and a
+    sweep that was killed must end as one that was not.
+
+    Parameters
+    ----------
+    runs : sequence of Run
+    done : collection of int
+        Indices of runs whose outcome is not needed.
 
     Yields
     ------
@@ -62,15 +71,17 @@ def train_together(runs: Sequence[Run], *, progress: Progress | None = None) -> 
         Index of a run that has ended, what it leaves, its share of the time in seconds.
     """
     total = sum(run.settings.epochs for run in runs)
-    done = 0
+    ended = 0
     for group in group_runs(runs):
+        base, ended = ended, ended + sum(runs[index].settings.epochs for index in group)
+        if all(index in done for index in group):
+            continue
         members = [runs[index] for index in group]
-        step = None if progress is None else functools.partial(_advance, progress, done, len(group), total)
+        step = None if progress is None else functools.partial(_advance, progress, base, len(group), total)
         began = time.perf_counter()
         fits = train_stacked(members, progress=step) if len(group) > 1 else [train(members[0], progress=step)]
         seconds = (time.perf_counter() - began) / len(group)
-        yield from ((index, fit, seconds) for index, fit in zip(group, fits, strict=True))
-        done += sum(run.settings.epochs for run in members)
+        yield from ((index, fit, seconds) for index, fit in zip(group, fits, strict=True) if index not in done)
 
 
 def _advance(progress: Progress, base: int, runs: int, total: int, epoch: int, _epochs: int) -> None:

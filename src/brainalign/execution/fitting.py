@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,17 @@ class Fitted:
         return sum(candidate.seconds for candidate in self.candidates)
 
 
-def fit_jobs(session: Session, jobs: Sequence[tuple[Job, Path | None]]) -> Iterator[Fitted]:
+def fit_jobs(
+    session: Session, jobs: Sequence[tuple[Job, Path | None]], *, done: Collection[int] = ()
+) -> Iterator[Fitted]:
     """Train every candidate target of several jobs that share subject, split and signals.
 
     Parameters
     ----------
     jobs : sequence of (Job, path or None)
         Each with the stem of its checkpoints' names.
+    done : collection of int
+        Indices of jobs that are fitted already; they are here because runs that train together are chosen among all.
 
     Yields
     ------
@@ -81,8 +85,11 @@ def fit_jobs(session: Session, jobs: Sequence[tuple[Job, Path | None]]) -> Itera
     first = jobs[0][0]
     split = session.split(first.subject, first.split)
     known = [*split.train, *split.validation]
+    seen: dict[
+        tuple[int, ...], AnyTargets
+    ] = {}  # jobs that share banks share their transform: one object stands for them
     tasks = [
-        (number, label, target, target.restrict(known))
+        (number, label, target, seen.setdefault(tuple(map(id, target.bands)), target.restrict(known)))
         for number, (job, _) in enumerate(jobs)
         for label, target in session.targets(job.subject, job.recipe.target).items()
     ]
@@ -91,7 +98,7 @@ def fit_jobs(session: Session, jobs: Sequence[tuple[Job, Path | None]]) -> Itera
         open_tasks[number] += 1
     found: list[list[Candidate]] = [[] for _ in jobs]
     with session.reporter.step(_title(first, len(jobs), len(tasks))) as tick:
-        for index, aligner, fit, seconds in _fit_tasks(session, jobs, tasks, tick):
+        for index, aligner, fit, seconds in _fit_tasks(session, jobs, tasks, done, tick):
             number, label, target, _ = tasks[index]
             found[number].append(Candidate(aligner, target, label, fit, seconds))
             _keep_epochs_of_best(found[number], jobs[number][0].recipe)
@@ -105,7 +112,11 @@ def fit_jobs(session: Session, jobs: Sequence[tuple[Job, Path | None]]) -> Itera
 
 
 def _fit_tasks(
-    session: Session, jobs: Sequence[tuple[Job, Path | None]], tasks: Sequence[Any], tick: Any
+    session: Session,
+    jobs: Sequence[tuple[Job, Path | None]],
+    tasks: Sequence[Any],
+    done: Collection[int],
+    tick: Any,
 ) -> Iterator[tuple[int, Any, Fit, float]]:
     """Index, aligner, fit and seconds of every task, in the order in which they end."""
     first = jobs[0][0]
@@ -121,10 +132,13 @@ def _fit_tasks(
         checkpoints.append(stem.with_name(f"{stem.name}.{layer}.{pooling}") if stem else None)
     if first.recipe.family == "contrastive":
         preparation = Preparation(development, split, torch.device(session.device), noise)
-        together = fit_together(aligners, preparation, targets, checkpoints=checkpoints, progress=tick)
+        skip = {index for index, (number, *_) in enumerate(tasks) if number in done}
+        together = fit_together(aligners, preparation, targets, checkpoints=checkpoints, done=skip, progress=tick)
         yield from ((index, aligners[index], fit, seconds) for index, fit, seconds in together)
         return
     for index, (aligner, target) in enumerate(zip(aligners, targets, strict=True)):
+        if tasks[index][0] in done:
+            continue
         began = time.perf_counter()
         fit = aligner.fit([development], {"image": target}, split, noise=noise)
         tick(index + 1, len(tasks))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,6 @@ from brainalign.report import write_sweep_report
 
 SCHEMA = "brainalign.sweep/1"
 TOGETHER = 64  # targets prepared at once
-log = logging.getLogger("brainalign")
 
 
 @dataclass
@@ -135,26 +133,25 @@ def _freeze(session: Session, jobs: Sequence[tuple[Job, dict[str, Any]]], folder
     directories = [RunDirectory(folder.path("runs") / slug(at)) for _, at in jobs]
     together: dict[Any, list[tuple[Job, RunDirectory]]] = {}
     for (job, _), directory in zip(jobs, directories, strict=True):
-        if directory.claim(job.config_hash(session)) == "new":
-            key = (job.subject, job.split, job.recipe.family, job.recipe.signals.model_dump_json())
-            together.setdefault(key, []).append((job, directory))
-    done, total = len(jobs) - sum(map(len, together.values())), len(jobs)
-    for pending in together.values():
-        for part in _parts(session, pending):
-            for _ in freeze_jobs(session, part):
-                done += 1
-            log.info("%d of %d runs are fitted", done, total)
+        key = (job.subject, job.split, job.recipe.family, job.recipe.signals.model_dump_json())
+        together.setdefault(key, []).append((job, directory))
+    for members in together.values():
+        for part in _parts(session, members):
+            done = {n for n, (job, directory) in enumerate(part) if directory.claim(job.config_hash(session)) != "new"}
+            if len(done) < len(part):
+                for _ in freeze_jobs(session, part, done=done):
+                    pass
     return [
         Row(job, at, directory, directory.read_json("fit.json"))
         for (job, at), directory in zip(jobs, directories, strict=True)
     ]
 
 
-def _parts(session: Session, pending: Sequence[tuple[Job, RunDirectory]]) -> Iterator[list[tuple[Job, RunDirectory]]]:
+def _parts(session: Session, members: Sequence[tuple[Job, RunDirectory]]) -> Iterator[list[tuple[Job, RunDirectory]]]:
     """Runs with at most `TOGETHER` targets between them."""
     part: list[tuple[Job, RunDirectory]] = []
     targets = 0
-    for job, directory in pending:
+    for job, directory in members:
         count = len(session.targets(job.subject, job.recipe.target))
         if part and targets + count > TOGETHER:
             yield part

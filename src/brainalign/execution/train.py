@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -135,20 +135,29 @@ def freeze_job(session: Session, job: Job, directory: RunDirectory) -> None:
         pass
 
 
-def freeze_jobs(session: Session, jobs: Sequence[tuple[Job, RunDirectory]]) -> Iterator[int]:
+def freeze_jobs(
+    session: Session, jobs: Sequence[tuple[Job, RunDirectory]], *, done: Collection[int] = ()
+) -> Iterator[int]:
     """Fit the candidates of jobs that share subject, split and signals, and write every frozen choice.
 
     A folder is made when there is something to keep; if the choice cannot be written, none of it stays.
+
+    Parameters
+    ----------
+    jobs : sequence of (Job, RunDirectory)
+    done : collection of int
+        Indices of jobs that were frozen before; see `fit_jobs`.
 
     Yields
     ------
     int
         Index of a job that is done.
     """
-    for job, _ in jobs:
-        check_job(session, job)
+    for index, (job, _) in enumerate(jobs):
+        if index not in done:
+            check_job(session, job)
     stems = [(job, directory.path("checkpoints") / "training") for job, directory in jobs]
-    for fitted in fit_jobs(session, stems):
+    for fitted in fit_jobs(session, stems, done=done):
         job, directory = jobs[fitted.index]
         try:
             save_fit(session, job, fitted, directory)

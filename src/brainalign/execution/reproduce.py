@@ -1,0 +1,319 @@
+"""`brainalign reproduce`: a published table, ours beside theirs, cell by cell."""
+
+from __future__ import annotations
+
+import fnmatch
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from brainalign import __version__
+from brainalign.cache import default_cache_dir
+from brainalign.datasets import open_dataset
+from brainalign.device import resolve_device
+from brainalign.errors import InputError
+from brainalign.execution.progress import Reporter, Silent
+from brainalign.execution.reproduce_plan import (
+    Group,
+    Place,
+    Wishes,
+    check_wishes,
+    groups_of,
+    known_dataset,
+    too_large,
+    why_not,
+)
+from brainalign.execution.reproduce_scores import Score, difference, marks_of, not_comparable, score_cell
+from brainalign.execution.rundir import RunDirectory
+from brainalign.execution.sweep import sweep
+from brainalign.files import read_json, sha256_json
+from brainalign.recipes.published_tables import Cell, PublishedTable, read_table, table_names
+from brainalign.report.reproduce_page import write_reproduction
+from brainalign.report.sweep_file import read_sweep
+
+SCHEMA = "brainalign.reproduce/1"
+log = logging.getLogger("brainalign")
+
+
+def list_tables() -> list[dict[str, Any]]:
+    """One row a published table."""
+    tables = [read_table(name) for name in table_names()]
+    return [
+        {
+            "table": table.name,
+            "cells": len(table.cells),
+            "data": ", ".join(table.datasets),
+            "title": table.title,
+            "source": table.source.paper,
+        }
+        for table in tables
+    ]
+
+
+def reproduce(
+    table: str,
+    *,
+    out: str | Path,
+    dataset: str | None = None,
+    root: str | Path | None = None,
+    only: str | None = None,
+    subjects: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    split: int = 0,
+    settings: Sequence[str] = (),
+    backbones: Mapping[str, str] | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    reporter: Reporter | None = None,
+    allow_leaks: Sequence[str] = (),
+    options: dict[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure the cells of a published table that can be measured here, and say why the others cannot.
+
+    Every choice is made on validation, as in any sweep. A killed call goes on where it was.
+
+    Parameters
+    ----------
+    table : str
+        Name of a table, or a YAML file of the same form.
+    out : path-like
+        Gets `table.md`, `table.csv`, `table.html`, `reproduce.json`, and the sweeps under `cells/`.
+    dataset : str, optional
+        The table's own by default. Other data of the same modality (virtual, own) may stand in: their scores are shown
+        without a comparison.
+    only : str, optional
+        A wildcard over cell ids and labels, or a part of one: `rn50/*`, `intra-best`, `ResNet`.
+    subjects : sequence of str
+        All that are there by default.
+    backbones : mapping, optional
+        Name in the table to the id of a model that stands in for it.
+
+    Returns
+    -------
+    dict
+        What `reproduce.json` holds.
+
+    Raises
+    ------
+    InputError
+        If what is asked for cannot be meant, or the folder holds another reproduction.
+    """
+    found = read_table(table)
+    selected = _selected(found, only)
+    reporter = reporter or Silent()
+    device = resolve_device(device)
+    place = find_place(found, dataset, root, subjects, cache=cache, options=options)
+    wishes = Wishes(tuple(seeds), split, tuple(subjects), tuple(settings), dict(backbones or {}))
+    check_wishes(found, wishes, place)
+    folder = RunDirectory(out)
+    _claim(folder, found, place, wishes)
+    reasons = {cell.id: why_not(cell, found, place) for cell in found.cells}
+    groups = groups_of([cell for cell in found.cells if not reasons[cell.id]], place, wishes)
+    measured: dict[str, dict[str, Any]] = {}
+    for group in groups:
+        if not any(cell.id in selected for cell in group.cells):
+            continue
+        how = {"device": device, "cache": cache, "reporter": reporter, "allow_leaks": allow_leaks, "options": options}
+        reason = _run(group, folder, place, wishes, root, how)
+        for cell in group.cells:
+            if reason:
+                reasons[cell.id] = reason
+            elif cell.id in selected:
+                measured[cell.id] = _measured(cell, group, found, place, folder)
+    cells = [_entry(cell, measured.get(cell.id), reasons[cell.id]) for cell in found.cells if cell.id in selected]
+    document = _document(found, place, wishes, groups, cells)
+    write_reproduction(document, folder.root)
+    return document
+
+
+def find_place(
+    table: PublishedTable,
+    dataset: str | None,
+    root: str | Path | None,
+    subjects: Sequence[str] = (),
+    *,
+    cache: str | Path | None = None,
+    options: dict[str, Any] | None = None,
+) -> Place:
+    """Open the data, or say why they are not here.
+
+    Raises
+    ------
+    InputError
+        If the data set is unknown, the folder is not there, or it lacks a subject asked for.
+    """
+    name = dataset or table.dataset
+    if not known_dataset(name) and name in table.datasets:
+        return Place(name, None, why_not=f"the data set {name} is not in this version")
+    opened = open_dataset(name, root, cache_dir=default_cache_dir(cache), **(options or {}))
+    if opened.root is None and not opened.info.virtual:
+        return Place(name, None, why_not=f"the data set {name} is not here (give its folder with --root)")
+    for subject in subjects:
+        opened.require_subject(subject)
+    return Place(name, opened, tuple(subjects) or opened.subjects)
+
+
+def _selected(table: PublishedTable, only: str | None) -> set[str]:
+    """Ids of the cells that `--only` means; all without it."""
+    if only is None:
+        return {cell.id for cell in table.cells}
+    pattern = only.lower() if set(only) & set("*?[") else f"*{only.lower()}*"
+    found = {cell.id for cell in table.cells if any(fnmatch.fnmatchcase(t, pattern) for t in _texts(cell))}
+    if not found:
+        ids = ", ".join(cell.id for cell in table.cells[:4])
+        raise InputError(f"no cell of {table.name} matches '{only}'", where="--only", hint=f"cells are called {ids}, ...")
+    return found
+
+
+def _texts(cell: Cell) -> list[str]:
+    return [cell.id, cell.condition_label.lower(), *(str(value).lower() for value in cell.labels.values())]
+
+
+def _claim(folder: RunDirectory, table: PublishedTable, place: Place, wishes: Wishes) -> None:
+    """Refuse a folder that holds something else."""
+    plan = sha256_json(
+        {
+            "table": table.name,
+            "dataset": place.name,
+            "subjects": list(place.subjects),
+            "seeds": list(wishes.seeds),
+            "split": wishes.split,
+            "settings": list(wishes.settings),
+            "backbones": dict(wishes.backbones),
+        }
+    )
+    for name in ("result.json", "sweep.json"):
+        if folder.has(name):
+            raise InputError("holds a run or a sweep", where=folder.root, hint="choose another --out")
+    if folder.has("reproduce.json") or folder.has("plan.json"):
+        held = folder.read_json("plan.json").get("plan") if folder.has("plan.json") else None
+        if held is not None and held != plan:
+            hint = "choose another --out, or give the same data, subjects, seeds, settings and backbones"
+            raise InputError("holds another reproduction", where=folder.root, hint=hint)
+    if place.dataset is not None and place.subjects:
+        folder.write_json("plan.json", {"schema": "brainalign.reproduce-plan/1", "table": table.name, "plan": plan})
+
+
+def _run(
+    group: Group, folder: RunDirectory, place: Place, wishes: Wishes, root: str | Path | None, how: dict[str, Any]
+) -> str:
+    """Bring a group's sweep to its end; the reason where that cannot be done here."""
+    home = folder.path("cells") / group.slug
+    request = group.request(place, wishes)
+    done = home.with_name(f"{group.slug}.json")
+    if done.is_file() and (home / "sweep.json").is_file() and read_json(done) == request:
+        return ""
+    backbone = wishes.backbones.get(group.way.backbone or "", group.way.backbone or "")
+    if reason := too_large(backbone, how["device"], default_cache_dir(how["cache"])):
+        return reason
+    log.info("cells of %s", group.slug)
+    try:
+        sweep(
+            group.recipe,
+            over=group.over,
+            dataset=place.name,
+            out=home,
+            root=root,
+            protocol=group.protocol,
+            split=wishes.split,
+            settings=group.settings,
+            **how,
+        )
+    except InputError as error:
+        if isinstance(error.where, Path) and error.where.is_relative_to(folder.root):
+            raise  # our own folder is damaged, full or taken: not a fact about the cell
+        return str(error)
+    except MemoryError:
+        return "ran out of memory"
+    except RuntimeError as error:
+        if "out of memory" not in str(error).lower():
+            raise
+        return "ran out of memory"
+    RunDirectory(done.parent).write_json(done.name, request)
+    return ""
+
+
+def _measured(
+    cell: Cell, group: Group, table: PublishedTable, place: Place, folder: RunDirectory
+) -> dict[str, Any]:
+    score = score_cell(cell, read_sweep(folder.path("cells") / group.slug), place)
+    odd = not_comparable(cell, score, place)
+    interval = score.interval
+    return {
+        "ours": 100 * interval.estimate,
+        "ours_ci95": [100 * interval.lo, 100 * interval.hi],
+        "interval": interval.method,
+        **_apart(score, cell, odd),
+        "exploratory": _exploratory(score),
+        "not_comparable": odd,
+        "marks": marks_of(cell, score, group, table),
+        "subjects": list(score.subjects),
+        "seeds": list(score.seeds),
+        "layers": score.layers,
+        "depth": round(score.depth, 4),
+        "n_way": score.n_way,
+        "chance": 100 * score.chance,
+        "n_train": score.n_train,
+        "repetitions": score.repetitions,
+        "run": f"cells/{group.slug}",
+    }
+
+
+def _apart(score: Score, cell: Cell, odd: str) -> dict[str, Any]:
+    if odd:
+        return {"difference": None, "difference_ci95": None}
+    apart, low, high = difference(score.interval, cell.published)
+    return {"difference": apart, "difference_ci95": [low, high]}
+
+
+def _exploratory(score: Score) -> dict[str, Any] | None:
+    found = score.exploratory
+    if found is None:
+        return None
+    gap = 100 * (found.value - score.interval.estimate)
+    return {"layer": found.layer, "value": 100 * found.value, "inflation_gap": gap}
+
+
+def _entry(cell: Cell, measured: dict[str, Any] | None, reason: str) -> dict[str, Any]:
+    return {
+        "id": cell.id,
+        "labels": cell.labels,
+        "condition": cell.condition_label,
+        "subject": cell.subject,
+        "metric": cell.metric,
+        "published": cell.published.model_dump(mode="json"),
+        "status": "measured" if measured else "not measured",
+        "reason": "" if measured else reason,
+        "measured": measured,
+    }
+
+
+def _document(
+    table: PublishedTable, place: Place, wishes: Wishes, groups: Sequence[Group], cells: list[dict[str, Any]]
+) -> dict[str, Any]:
+    info = place.dataset.info if place.dataset else None
+    return {
+        "schema": SCHEMA,
+        "brainalign": __version__,
+        "table": table.name,
+        "title": table.title,
+        "source": table.source.model_dump(mode="json"),
+        "unit": table.unit,
+        "notes": table.notes,
+        "dataset": place.name,
+        "data_here": info is not None and bool(place.subjects),
+        "virtual": place.virtual,
+        "citation": info.citation if info else "",
+        "protocols": sorted({group.protocol for group in groups}),
+        "recipes": sorted({group.recipe for group in groups}),
+        "subjects": list(place.subjects),
+        "published_subjects": len(table.subjects),
+        "seeds": list(wishes.seeds),
+        "published_seeds": table.seeds,
+        "split": wishes.split,
+        "settings": list(wishes.settings),
+        "substitutes": dict(wishes.backbones),
+        "cells_measured": sum(cell["status"] == "measured" for cell in cells),
+        "cells": cells,
+    }
