@@ -11,7 +11,7 @@ import torch
 from brainalign.encoders import ENCODERS, BrainEncoder, build_encoder
 from brainalign.errors import InputError
 
-SIZE = {"n_chans": 4, "n_times": 80, "dim": 6}
+SIZE = {"n_chans": 4, "n_times": 100, "dim": 6}
 ALL = sorted(ENCODERS)
 
 
@@ -21,7 +21,7 @@ def built(name, seed=0, **options):
 
 
 def random_signals(n=5, seed=1):
-    return torch.as_tensor(np.random.default_rng(seed).normal(size=(n, 4, 80)), dtype=torch.float32)
+    return torch.as_tensor(np.random.default_rng(seed).normal(size=(n, 4, 100)), dtype=torch.float32)
 
 
 def gelu(x):
@@ -120,8 +120,8 @@ def test_mlp_is_its_formula(depth):
     for layer in list(encoder.layers)[:-1]:
         h = gelu(layer_norm(affine(h, layer[0]), layer[1]))
     np.testing.assert_allclose(encoder(x).detach(), affine(h, encoder.layers[-1]), atol=1e-5)
-    # By hand: 320 -> 9 and its norm, (depth - 1) times 9 -> 9 and its norm, 9 -> 6.
-    expected = (320 * 9 + 9 + 18) + (depth - 1) * (81 + 9 + 18) + 60
+    # By hand: 400 -> 9 and its norm, (depth - 1) times 9 -> 9 and its norm, 9 -> 6.
+    expected = (400 * 9 + 9 + 18) + (depth - 1) * (81 + 9 + 18) + 60
     assert sum(p.numel() for p in encoder.parameters()) == expected
 
 

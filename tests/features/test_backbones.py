@@ -224,3 +224,38 @@ def test_maps_are_let_go_while_the_pass_is_under_way() -> None:
     backbone.forward_layers(torch.zeros(4, 3, 8, 8), backbone.layers, ["mean", "grid2"])
     assert len(alive) == 6
     assert most <= 2
+
+
+@pytest.mark.parametrize("source", ["hf", "open_clip"])
+def test_other_libraries_keep_no_maps_either(source, tmp_path) -> None:
+    import weakref
+
+    if source == "hf":
+        transformers = pytest.importorskip("transformers")
+        config = transformers.Dinov2Config(
+            hidden_size=16, num_hidden_layers=8, num_attention_heads=2, image_size=28, patch_size=14
+        )
+        transformers.Dinov2Model(config).save_pretrained(tmp_path)
+        transformers.BitImageProcessor(size={"shortest_edge": 28}, crop_size=28).save_pretrained(tmp_path)
+        backbone = load_backbone(f"hf:{tmp_path}")
+    else:
+        transformer = pytest.importorskip("open_clip.transformer")
+        from brainalign.features import open_clip_source
+
+        tower = transformer.VisionTransformer(28, 14, 16, 8, 2, 2.0, output_dim=8)
+        config = {"size": 28, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "squash"}
+        backbone = Backbone(open_clip_source.network("x", tower, config, crop="none"), layer_table(8), "random", "0")
+    _ = backbone.shapes
+    alive: list[weakref.ref[torch.Tensor]] = []
+    most = 0
+
+    def watch(_module, _inputs, output) -> None:
+        nonlocal most
+        alive.append(weakref.ref(output))
+        most = max(most, sum(one() is not None for one in alive))
+
+    for _, block in backbone.network.blocks:
+        block.register_forward_hook(watch)
+    backbone.forward_layers(torch.zeros(2, 3, 28, 28), backbone.layers, ["mean", "cls"])
+    assert len(alive) == 8
+    assert most <= 2

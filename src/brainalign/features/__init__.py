@@ -1,13 +1,16 @@
 """Vision models and every layer of them, on disk."""
 
-from brainalign.features.backbones import Backbone, BackboneInfo, list_backbones, load_backbone
+from brainalign.features.backbones import Backbone, load_backbone
 from brainalign.features.bank import FeatureBank, Verification
 from brainalign.features.extract import FeatureSet, extract_features
 from brainalign.features.layers import Layer, LayerTable
+from brainalign.features.listing import BackboneInfo, list_backbones
 from brainalign.features.pooling import pool
 from brainalign.features.preprocessing import Preprocessing, StimulusTransform
+from brainalign.features.text_towers import TextTower, load_text_tower
 
 __all__ = [
     "Backbone", "BackboneInfo", "FeatureBank", "FeatureSet", "Layer", "LayerTable", "Preprocessing",
-    "StimulusTransform", "Verification", "extract_features", "list_backbones", "load_backbone", "pool",
+    "StimulusTransform", "TextTower", "Verification", "extract_features", "list_backbones", "load_backbone",
+    "load_text_tower", "pool",
 ]  # fmt: skip

@@ -17,7 +17,7 @@ from brainalign.features.layers import Layer, LayerSpec, LayerTable, layer_table
 from brainalign.features.pooling import pool
 from brainalign.features.preprocessing import CROPS, Preprocessing
 from brainalign.features.shapes import FeatureShape, infer_shape
-from brainalign.features.sources import SOURCES, Network, find_source, parse_id
+from brainalign.features.sources import Network, find_source, n_weights, parse_id
 
 WEIGHTS = ("pretrained", "random")
 Key = tuple[str, str]
@@ -68,7 +68,7 @@ class Backbone:
     @property
     def n_parameters(self) -> int:
         """Number of weights."""
-        return sum(p.numel() for p in self.model.parameters())
+        return n_weights(self.model)
 
     def resolve_layers(self, spec: LayerSpec | Sequence[LayerSpec]) -> tuple[Layer, ...]:
         """Layers by index, name, depth, range or list; see `LayerTable.resolve`."""
@@ -139,6 +139,7 @@ class Backbone:
 
         def read(name: str, feature: Tensor) -> None:
             layout, n_prefix = shapes[name].layout, shapes[name].n_prefix_tokens
+            feature = feature.float()  # means of a model that runs in half precision are still exact
             for pooling in wanted[name]:
                 pooled[name, pooling] = pool(feature, pooling, layout=layout, n_prefix_tokens=n_prefix)
 
@@ -150,7 +151,7 @@ class Backbone:
         """One pass that calls `read(name, feature)` at every layer named, while the pass is under way."""
 
         def hook(name: str) -> Any:
-            return lambda _module, _inputs, output: read(name, _tensor(output, name, self.id))
+            return lambda _module, _inputs, output: read(name, self._block(_tensor(output, name, self.id)))
 
         blocks = [(str(i), block) for i, (_, block) in enumerate(self.network.blocks)]
         with contextlib.ExitStack() as stack:
@@ -164,10 +165,15 @@ class Backbone:
             if "final" in names:
                 read("final", _tensor(self.network.pooled(last), "final", self.id).flatten(1))
 
+    def _block(self, output: Tensor) -> Tensor:
+        """The images' axis first."""
+        return output if self.network.batch_first or output.ndim != 3 else output.transpose(0, 1)
+
 
 def _tensor(output: Any, name: str, where: str) -> Tensor:
-    """The tensor a block gives, alone or in a tuple of one."""
-    alone = output[0] if isinstance(output, tuple) and len(output) == 1 else output
+    """The tensor a block gives, alone or in a tuple without another."""
+    held = [one for one in output if one is not None] if isinstance(output, tuple) else [output]
+    alone = held[0] if len(held) == 1 else None
     if not isinstance(alone, Tensor):
         raise InputError(f"layer {name} gives several tensors, expected one", where=where)
     return alone
@@ -224,7 +230,8 @@ def load_backbone(
     Parameters
     ----------
     backbone : str
-        `timm:vit_base_patch16_clip_224.openai`, `pip:efficientnet-lite0`, ...
+        `timm:vit_base_patch16_clip_224.openai`, `open_clip:ViT-H-14/laion2b_s32b_b79k`,
+        `hf:facebook/dinov2-giant`, `pip:efficientnet-lite0`, or a short name such as `rn50` (`features.aliases`).
     device : str
         As torch names it.
     weights : {'pretrained', 'random'}
@@ -276,30 +283,3 @@ def weights_hash(model: nn.Module) -> str:
         digest.update(f"{name} {held.dtype} {tuple(held.shape)}".encode())
         digest.update(held.reshape(-1).view(torch.uint8).numpy().data if held.numel() else b"")
     return digest.hexdigest()
-
-
-@dataclass(frozen=True)
-class BackboneInfo:
-    """A backbone that could be loaded; sizes are None where finding out would mean building it."""
-
-    id: str
-    source: str
-    n_parameters: int | None = None
-    n_layers: int | None = None
-
-
-def list_backbones(pattern: str = "*") -> list[BackboneInfo]:
-    """Backbones with pretrained weights whose name, or whole id, matches a wildcard.
-
-    Examples
-    --------
-    >>> [found.id for found in list_backbones("pip:*lite?")]
-    ['pip:efficientnet-lite0', 'pip:efficientnet-lite1', 'pip:efficientnet-lite2']
-    """
-    scheme, mark, name = pattern.partition(":")
-    found = []
-    for key in SOURCES if not mark else [s for s in SOURCES if s == scheme]:
-        source = find_source(key)
-        for known in source.names(name if mark else pattern):
-            found.append(BackboneInfo(f"{key}:{known}", key, *source.sizes(known)))
-    return sorted(found, key=lambda b: (b.source, b.id))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from brainalign.errors import InputError, unknown_name
+from brainalign.features.aliases import resolve_alias
 from brainalign.features.backbones import Backbone, Key, pooling_pairs
 from brainalign.features.bank import META, SCHEMA, TOLERANCE, FeatureBank
 from brainalign.features.batches import image_batches
@@ -32,7 +33,7 @@ class FeatureSet(Mapping[Key, FeatureBank]):
     Attributes
     ----------
     backbone : str
-        The id asked for.
+        The id asked for; the full one behind a short name.
     layers : tuple of Layer
         Those that are here, in model order.
     """
@@ -120,8 +121,8 @@ def extract_features(
         If the backbone, a layer, a pooling or an image cannot be used, or the disk has no room.
     """
     _check(poolings, dtype, batch_size)
-    root, name = Path(cache_dir), backbone if isinstance(backbone, str) else backbone.id
-    slug = re.sub(r"[^A-Za-z0-9._-]+", "_", name)
+    root, name = Path(cache_dir), resolve_alias(backbone) if isinstance(backbone, str) else backbone.id
+    slug = _slug(name)
     loader = BackboneLoader(backbone, root, slug=slug, device=device, weights=weights, crop=crop, image_size=image_size)
     ids = sorted(set(stimuli.image_ids))
 
@@ -135,6 +136,12 @@ def extract_features(
                 found = plan(loader.fresh_facts())
                 found.fill(stimuli, loader.backbone(), batch_size, progress)
     return FeatureSet(name, found.layers, {key: FeatureBank(folder) for key, folder in found.folders.items()})
+
+
+def _slug(backbone: str) -> str:
+    """An id as the name of a folder; a long path keeps its end, made unique by its hash."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "_", backbone)
+    return plain if len(plain) <= 120 else f"{sha256_json(backbone)[:12]}_{plain[-100:]}"
 
 
 def _check(poolings: Sequence[str], dtype: str, batch_size: int | None) -> None:
@@ -230,7 +237,7 @@ class _Plan:
             )
             _pass(writers, backbone, batches, len(rows), progress)
             for key in [key for key, writer in writers.items() if writer.is_complete]:
-                meta = {**self._meta(key), "versions": library_versions(), "image_ids": self.ids}
+                meta = {**self._meta(key), "versions": library_versions(self.facts.id), "image_ids": self.ids}
                 writers.pop(key).finish(meta)
         sync_folder(self.folder)
 

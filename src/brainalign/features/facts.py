@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from brainalign import __version__
 from brainalign.errors import InputError
+from brainalign.features.aliases import resolve_alias
 from brainalign.features.backbones import Backbone, load_backbone
+from brainalign.features.hub import local_folder
 from brainalign.features.layers import Layer, LayerTable
 from brainalign.features.shapes import FeatureShape
 from brainalign.features.sources import parse_id
@@ -78,10 +80,10 @@ class BackboneLoader:
         image_size: int | None,
     ) -> None:
         self._loaded = backbone if isinstance(backbone, Backbone) else None
-        self._id = backbone if isinstance(backbone, str) else backbone.id
+        self._id = resolve_alias(backbone) if isinstance(backbone, str) else backbone.id
         self._device = device
         self._how: dict[str, Any] = {"weights": weights, "crop": crop, "image_size": image_size}
-        key = sha256_json({"id": self._id, **self._how})
+        key = sha256_json({"id": self._id, **self._how, **_files_of(self._id)})
         self._memory = None if self._loaded else cache_dir / "backbones" / f"{slug}.{key[:12]}.json"
         if self._loaded is None:
             parse_id(self._id)
@@ -100,7 +102,7 @@ class BackboneLoader:
         """From the model, and into the cache."""
         facts = BackboneFacts.of(self.backbone())
         if self._memory is not None:
-            write_json(self._memory, {"versions": library_versions(), **asdict(facts)})
+            write_json(self._memory, {"versions": library_versions(self._id), **asdict(facts)})
         return facts
 
     def _remembered(self) -> BackboneFacts | None:
@@ -108,12 +110,33 @@ class BackboneLoader:
             return None
         try:
             kept = read_json(self._memory)
-            return BackboneFacts.from_json(kept) if kept["versions"] == library_versions() else None
+            return BackboneFacts.from_json(kept) if kept["versions"] == library_versions(self._id) else None
         except (InputError, KeyError, TypeError, AttributeError):  # damaged: the model says it again
             return None
 
 
+def _files_of(backbone: str) -> dict[str, Any]:
+    """Names, sizes and times of the files of a model that lies in a local folder: other files are another model."""
+    folder = local_folder(backbone.partition(":")[2].partition("?")[0].removeprefix("local-dir:"))
+    if folder is None or not folder.is_dir():
+        return {}
+    files = sorted(path for path in folder.iterdir() if path.is_file())
+    return {"files": [[path.name, path.stat().st_size, path.stat().st_mtime_ns] for path in files]}
+
+
+LIBRARIES = ("torch", "timm", "pillow", "numpy")
+EXTRA_LIBRARIES = {"open_clip": ("open_clip_torch",), "hf": ("transformers",)}
+
+
 @functools.cache
-def library_versions() -> dict[str, str]:
-    """Versions of the libraries that decide features."""
-    return {"brainalign": __version__} | {name: version(name) for name in ("torch", "timm", "pillow", "numpy")}
+def library_versions(backbone: str = "") -> dict[str, str]:
+    """Versions of the libraries that decide features of a backbone."""
+    libraries = LIBRARIES + EXTRA_LIBRARIES.get(backbone.partition(":")[0], ())
+    return {"brainalign": __version__} | {name: _version(name) for name in libraries}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # banks can be read where the package that made them is not installed
+        return "not installed"
