@@ -60,6 +60,8 @@ class ContrastiveAligner:
     (5, 5)
     """
 
+    has_epochs = True
+
     def __init__(self, recipe: Recipe, *, seed: int = 0, device: str = "cpu") -> None:
         self.recipe, self.seed = recipe, seed
         self.device = torch.device(device)
@@ -130,7 +132,9 @@ class ContrastiveAligner:
             self.model, training, Pairs(encoded.validation, images.validation), self.recipe, self.seed, checkpoint
         )
 
-    def similarity(self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]]) -> NDArray[np.float32]:
+    def similarity(
+        self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]], *, repetitions: object = None
+    ) -> NDArray[np.float32]:
         """Cosine in the shared space.
 
         Parameters
@@ -139,6 +143,8 @@ class ContrastiveAligner:
             Channels and samples already selected, as `select_signals` gives them.
         images : mapping
             `image`: features of the gallery, (n_images, dim).
+        repetitions
+            Of each signal; makes no difference here.
 
         Returns
         -------

@@ -12,6 +12,7 @@ from brainalign.recipes.recipe import Recipe
 
 FAMILIES = {
     "contrastive": "brainalign.alignment.contrastive:ContrastiveAligner",
+    "generative": "brainalign.alignment.generative:GenerativeAligner",
 }
 
 

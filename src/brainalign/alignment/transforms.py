@@ -63,6 +63,13 @@ class SignalTransform:
             values = torch.einsum("dc,nct->ndt", self.whitener.to(values), values)
         return (values - self.mean.to(values)) / self.scale.to(values)
 
+    def inverse(self, values: Tensor) -> Tensor:
+        """Back to the recording's units, (n, n_chans, n_times)."""
+        signals = values * self.scale.to(values) + self.mean.to(values)
+        if self.whitener.numel():
+            signals = torch.linalg.solve(self.whitener.to(values), signals)
+        return signals.clamp_min(0).square() if self.sqrt else signals
+
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
         return {"sqrt": torch.tensor(self.sqrt), "whitener": self.whitener, "mean": self.mean, "scale": self.scale}

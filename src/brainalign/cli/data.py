@@ -116,6 +116,7 @@ def backbones(
             "parameters": f"{found.n_parameters / 1e6:.1f} M" if found.n_parameters else "",
             "blocks": found.n_layers or "",
             "source": found.source,
+            "stands for": found.resolves_to or "",
         }
         for found in list_backbones(pattern)
     ]

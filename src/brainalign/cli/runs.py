@@ -166,7 +166,7 @@ def headline(result: Result) -> str:
     return (
         f"{virtual}{test.n_way}-way top-1 {c.percent(test.top1)} (95 % interval {c.percent(low)} to {c.percent(high)}, "
         f"chance {c.percent(test.chance_top1)}), top-5 {c.percent(test.top5)}, {test.repetitions} repetitions\n"
-        f"{result.dataset} subject {result.subject}, split {result.split}: {result.encoder} to {target.backbone} layer "
-        f"{target.label} ({target.pooling}), {result.selection.layer_chosen_on}; "
+        f"{result.dataset} subject {result.subject}, split {result.split}: {result.encoder} to {target.backbone} "
+        f"{target.words} ({target.pooling}), {result.selection.layer_chosen_on}; "
         f"shuffled control {c.percent(result.shuffled.top1)}; test set opened {result.test_reads} time(s)"
     )

@@ -36,6 +36,18 @@ class Target(_Part):
         """The layer's name; of a mixture, the names with `+` between them."""
         return "+".join(map(str, self.layers))
 
+    @property
+    def words(self) -> str:
+        """The layers for people: `layer 7`, or `layers 0-15, head`."""
+        spans: list[list[str]] = []
+        for name in map(str, self.layers):
+            if spans and name.isdigit() and spans[-1][-1].isdigit() and int(name) == int(spans[-1][-1]) + 1:
+                spans[-1].append(name)
+            else:
+                spans.append([name])
+        said = ", ".join(span[0] if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans)
+        return f"layers {said}" if len(self.layers) > 1 else f"layer {said}"
+
 
 class Selection(_Part):
     """How the epoch and the layer were chosen."""
@@ -43,6 +55,7 @@ class Selection(_Part):
     metric: str
     split: Literal["validation"]
     epoch: int | None
+    settings: dict[str, float] = {}
     layer_chosen_on: str
 
 
@@ -75,6 +88,14 @@ class Shuffled(_Part):
     """Test top-1 of the same settings trained on shuffled pairs; None where it was not trained."""
 
     top1: float | None
+
+
+class Calibration(_Part):
+    """Whether the probabilities of a generative model are ones: see `brainalign.alignment.calibration`."""
+
+    error: float
+    calibrated95: Interval
+    log_loss: float
 
 
 class EpochScore(_Part):
@@ -128,6 +149,7 @@ class Result(_Part):
     selection: Selection
     metrics: Metrics
     shuffled: Shuffled
+    calibration: Calibration | None = None
     inflation_gap_top1: float
     epochs_exploratory: list[EpochScore]
     lint: list[Lint]

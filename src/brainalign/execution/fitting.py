@@ -38,6 +38,18 @@ class Candidate:
         """Relative depth of the layer, of a mixture the mean."""
         return self.targets.depth
 
+    @property
+    def epoch(self) -> int | None:
+        """The chosen epoch; None for a closed-form fit."""
+        return self.fit.epoch if self.aligner.has_epochs else None
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """What a closed-form fit chose on validation (ridge, shrinkage); empty where epochs are chosen."""
+        if self.aligner.has_epochs:
+            return {}
+        return {k: v for k, v in self.fit.chosen.items() if not k.startswith("validation_")}
+
     def row(self) -> dict[str, Any]:
         """One line of the candidates table."""
         layer, pooling = self.label
@@ -46,7 +58,7 @@ class Candidate:
             "layer": layer,
             "pooling": pooling,
             "depth": self.depth,
-            "epoch": self.fit.epoch,
+            "epoch": self.epoch,
             "seconds": round(self.seconds, 3),
             **{k: chosen[k] for k in ("validation_loss", "validation_top1", "validation_mrr")},
         }
@@ -140,7 +152,8 @@ def _fit_tasks(
         if tasks[index][0] in done:
             continue
         began = time.perf_counter()
-        fit = aligner.fit([development], {"image": target}, split, noise=noise)
+        trials = session.trials(first.subject, first.split, first.recipe.signals)
+        fit = aligner.fit([development], {"image": target}, split, noise=noise, trials=trials)
         tick(index + 1, len(tasks))
         yield index, aligner, fit, time.perf_counter() - began
 

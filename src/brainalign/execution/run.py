@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from brainalign.alignment import AnyTargets
+from brainalign.alignment.calibration import calibrated_band, calibration_error
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.families import build_aligner, load_aligner
 from brainalign.alignment.training import State
@@ -18,6 +19,7 @@ from brainalign.execution.fitting import Fitted
 from brainalign.execution.job import Job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
+from brainalign.features.aliases import resolve_alias
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
 
@@ -59,10 +61,11 @@ def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory
         {
             "schema": "brainalign.fit/1",
             "config_hash": job.config_hash(session),
-            "epoch": best.fit.epoch,
+            "epoch": best.epoch,
             "layer": layer,
             "layers": [band.layer for band in best.targets.bands],
             "layer_weights": best.aligner.layer_weights,
+            "settings": best.settings,
             "pooling": pooling,
             "depth": best.depth,
             "selection": best.row(),
@@ -88,7 +91,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     shuffled = _shuffled_control(session, job, aligner.recipe, target) if control else None
     data = session.test_data(job.subject, job.split, aligner.recipe)
     images = {"image": target.of(data.gallery_ids)}
-    similarity = aligner.similarity(data.signals, images)
+    similarity = aligner.similarity(data.signals, images, repetitions=data.counts)
     scores = evaluate_retrieval(
         similarity,
         data.query_ids,
@@ -101,9 +104,10 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     epochs = _score_epochs(aligner, directory, data, images)
     control_top1 = None
     if shuffled is not None:
-        control_top1 = float(_top1(shuffled.similarity(data.signals, images), data))
+        control_top1 = float(_top1(shuffled.similarity(data.signals, images, repetitions=data.counts), data))
     _write_predictions(directory, similarity, data)
-    result = _result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, began)
+    calibration = None if aligner.has_epochs else _calibration(similarity, data)
+    result = _result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, calibration, began)
     directory.write_json("result.json", result.model_dump(mode="json"))
     directory.path("epochs.safetensors").unlink(missing_ok=True)
     return result
@@ -127,6 +131,21 @@ def _top1(similarity: Similarity, data: Any) -> float:
 
     where = {name: column for column, name in enumerate(data.gallery_ids)}
     return float(top_k_accuracy(similarity, np.array([where[q] for q in data.query_ids]), 1))
+
+
+def _calibration(similarity: Similarity, data: Any) -> dict[str, Any]:
+    """Whether log-likelihoods are probabilities: confidence of the first choice against how often it is right."""
+    logits = similarity.astype(np.float64)
+    logits -= logits.max(axis=1, keepdims=True)
+    posterior = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    truth = np.array([data.gallery_ids.index(name) for name in data.query_ids])
+    confidence, correct = posterior.max(axis=1), posterior.argmax(axis=1) == truth
+    shares = posterior[np.arange(len(truth)), truth]
+    return {
+        "error": calibration_error(confidence, correct),
+        "calibrated95": calibrated_band(confidence),
+        "log_loss": float(-np.log(np.maximum(shares, 1e-300)).mean()),
+    }
 
 
 def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: AnyTargets) -> Any:
@@ -165,6 +184,7 @@ def _result(
     test: dict[str, Any],
     epochs: dict[int, float],
     control_top1: float | None,
+    calibration: dict[str, Any] | None,
     began: float,
 ) -> Result:
     recipe, info = aligner.recipe, session.dataset.info
@@ -186,23 +206,25 @@ def _result(
             "split": job.split,
             "seed": job.seed,
             "target": {
-                "backbone": recipe.target.backbone,
+                "backbone": resolve_alias(recipe.target.backbone),
                 "layers": facts["layers"],
                 "layer_weights": facts["layer_weights"],
                 "depth": facts["depth"],
                 "pooling": facts["pooling"],
             },
-            "encoder": recipe.encoder.name,
+            "encoder": recipe.encoder.name if aligner.has_epochs else recipe.family,
             "selection": {
                 "metric": "validation_loss" if recipe.selection.epoch == "loss" else "last epoch",
+                "settings": facts["settings"],
                 "split": "validation",
                 "epoch": facts["epoch"],
                 "layer_chosen_on": f"validation_{recipe.selection.layer}"
-                if "auto" in (auto.layer, auto.pooling)
+                if (auto.layer == "auto" and auto.mixed is None) or auto.pooling == "auto"
                 else "given",
             },
             "metrics": {"test": test, "validation": facts["validation"]},
             "shuffled": {"top1": control_top1},
+            "calibration": calibration,
             "inflation_gap_top1": max([*epochs.values(), test["top1"]]) - test["top1"],
             "epochs_exploratory": [{"epoch": e, "test_top1": s} for e, s in sorted(epochs.items())],
             "lint": [{"code": f.code, "severity": f.severity, "text": f.text} for f in findings],

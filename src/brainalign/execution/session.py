@@ -120,6 +120,10 @@ class Session:
         found: Recording = self._once(("development", subject, index, *_selection_key(settings)), make)
         return found
 
+    def trials(self, subject: str, index: int, settings: SignalSettings) -> Recording:
+        """Training and validation signals, every stored trial by itself."""
+        return select_signals(self.sealed(subject, index).development, settings)
+
     def noise(self, subject: str, index: int, settings: SignalSettings) -> NDArray[np.float64] | None:
         """Noise covariance of the training trials, where the method whitens."""
         if settings.whiten == "none":

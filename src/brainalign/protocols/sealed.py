@@ -23,6 +23,8 @@ class TestData:
     query_ids, gallery_ids : tuple of str
     repetitions : int
         Repetitions averaged in a query (the smallest count, where it differs between images).
+    counts : tuple of int
+        Repetitions averaged in each query.
     """
 
     __test__ = False  # not a pytest class
@@ -31,6 +33,7 @@ class TestData:
     query_ids: tuple[str, ...]
     gallery_ids: tuple[str, ...]
     repetitions: int
+    counts: tuple[int, ...] = ()
 
 
 class OpenedTest:
@@ -54,8 +57,8 @@ class OpenedTest:
         recording = select(self._recording) if select else self._recording
         ids = self.split.test
         signals = recording.average(ids, repetitions=repetitions)
-        counted = repetitions or int(recording.repetitions(ids).min())
-        return TestData(signals, ids, self.split.gallery, counted)
+        counts = tuple(int(n) for n in recording.repetitions(ids)) if repetitions is None else (repetitions,) * len(ids)
+        return TestData(signals, ids, self.split.gallery, min(counts), counts)
 
 
 class SealedTest:

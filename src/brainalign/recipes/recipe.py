@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 LayerSpec = int | float | str
 MIXTURE_MARK = "+"
@@ -25,7 +25,7 @@ class TargetSettings(Settings):
 
     backbone: str = "pip:efficientnet-lite0"
     layer: LayerSpec = "auto"
-    layers: str | list[LayerSpec] | None = Field(
+    layers: LayerSpec | list[LayerSpec] | None = Field(
         None, description="a mixture: a list or a range such as 1-13 or 1-13:2 (every second)"
     )
     candidates: LayerSpec | list[LayerSpec] = Field("all", description="candidates of layer=auto")
@@ -49,7 +49,7 @@ class TargetSettings(Settings):
     @field_validator("layers")
     @classmethod
     def _some_layer(cls, value: Any) -> Any:
-        if value is not None and not value:
+        if value in ("", []):
             raise ValueError("give at least one layer, or null")
         return value
 
@@ -106,6 +106,39 @@ class ObjectiveSettings(Settings):
     symmetric: bool = True
 
 
+class GenerativeSettings(Settings):
+    """The closed-form model; see `brainalign.alignment.GenerativeAligner`."""
+
+    form: Literal["auto", "dual", "primal"] = Field(
+        "auto", description="dual: kernel of images; primal: sums over images; auto: whichever is smaller"
+    )
+    bands: Literal["equal", "learned"] | list[float] = Field("equal", description="weights of the layers")
+    ridge: Literal["validation", "loo"] | float = Field(
+        "validation",
+        description="penalty: by validation loss around the leave-one-out optimum, that itself, or a number",
+    )
+    shrinkage: Literal["validation", "analytic"] | float = Field(
+        "validation", description="of the residual covariance towards its diagonal"
+    )
+    trial_noise: bool = Field(
+        True, description="use repetitions, where single trials are there, to know a query's noise"
+    )
+
+    @field_validator("bands")
+    @classmethod
+    def _weights(cls, value: Any) -> Any:
+        if isinstance(value, list) and (not value or min(value) < 0 or sum(value) <= 0):
+            raise ValueError("weights are at least 0 and not all 0")
+        return value
+
+    @field_validator("ridge", "shrinkage")
+    @classmethod
+    def _amount(cls, value: Any, info: ValidationInfo) -> Any:
+        if not isinstance(value, str) and (value <= 0 if info.field_name == "ridge" else not 0 <= value <= 1):
+            raise ValueError("above 0" if info.field_name == "ridge" else "between 0 and 1")
+        return value
+
+
 class TrainingSettings(Settings):
     """The optimiser and its budget."""
 
@@ -157,7 +190,7 @@ class Recipe(Settings):
     profile: str = ""
     summary: str = ""
     source: str = ""
-    family: Literal["contrastive"] = "contrastive"
+    family: Literal["contrastive", "generative"] = "contrastive"
     budget: Literal["full", "small"] = "full"
     target: TargetSettings = TargetSettings()
     signals: SignalSettings = SignalSettings()
@@ -165,6 +198,7 @@ class Recipe(Settings):
     projector: ProjectorSettings = ProjectorSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
     training: TrainingSettings = TrainingSettings()
+    generative: GenerativeSettings = GenerativeSettings()
     selection: SelectionSettings = SelectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from brainalign.evaluation import smallest_detectable_difference
 from brainalign.evaluation.result import Result, read_result
-from brainalign.report import run_figures
+from brainalign.report import fit_figures, run_figures
 from brainalign.report.caveats import run_caveats
 from brainalign.report.page import TABLE_BYTES_MAX, data_uri, number, read_small, read_table, write_page
 from brainalign.report.pictures import Pictures
@@ -18,6 +18,7 @@ from brainalign.stimuli import StimulusSet
 N_PICTURE_ROWS = 5
 N_HUBS = 6
 HISTORY = ("epoch", "train_loss", "validation_loss")
+SETTINGS = ("ridge", "shrinkage", "validation_loss")
 CANDIDATES = ("depth", "validation_loss", "validation_top1", "validation_mrr")
 
 
@@ -46,11 +47,15 @@ def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: st
     place = Path(folder)
     result = read_result(place)
     retrievals = Retrievals(place)
-    history = _numbers(place / "history.csv", HISTORY)
+    trained = result.selection.epoch is not None
+    history = _numbers(place / "history.csv", HISTORY if trained else SETTINGS)
     candidates = _numbers(place / "candidates.csv", CANDIDATES)
     pictures = Pictures(stimuli)
     panels = [
-        run_figures.learning_curve(history, result.selection.epoch),
+        run_figures.learning_curve(history, result.selection.epoch)
+        if trained
+        else fit_figures.settings_tried(history, result),
+        fit_figures.layer_weights(result),
         run_figures.candidates(candidates, result),
         run_figures.stored_epochs(result),
         run_figures.cumulative_ranks(retrievals),
@@ -62,7 +67,7 @@ def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: st
         scores=[("test", result.metrics.test), ("validation", result.metrics.validation)],
         headline=run_figures.headline(result),
         panels=[panel for panel in panels if panel is not None],
-        caveats=run_caveats(result, stored_top1=retrievals.top1, last_epoch=int(history[-1]["epoch"])),
+        caveats=run_caveats(result, stored_top1=retrievals.top1, last_epoch=len(history) if trained else None),
         ratio=times(result.metrics.test.top1 / result.metrics.test.chance_top1),
         smallest=smallest_detectable_difference(result.metrics.test.n_queries, result.metrics.test.top1),
         best=retrievals.best(N_PICTURE_ROWS),

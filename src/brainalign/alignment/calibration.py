@@ -1,0 +1,99 @@
+"""Log-likelihoods as probabilities: identification scores, temperature, calibration error."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from brainalign.errors import InputError
+
+
+def identification(density: Tensor) -> dict[str, float]:
+    """How a square matrix of log-likelihoods, truth on the diagonal, identifies images.
+
+    Returns
+    -------
+    dict
+        `validation_loss` (mean surprise of the truth under a flat prior, nats), `validation_top1`, `validation_mrr`;
+        ties count half.
+    """
+    truth = density.diagonal().unsqueeze(1)
+    rank = (density > truth).sum(1) + 0.5 * ((density == truth).sum(1) - 1)
+    return {
+        "validation_loss": float((density.logsumexp(1) - density.diagonal()).mean()),
+        "validation_top1": float((rank < 0.5).double().mean()),
+        "validation_mrr": float((1 / (rank + 1)).double().mean()),
+    }
+
+
+def fit_temperature(density: Tensor) -> float:
+    """Factor on log-likelihoods with the smallest surprise of the truth (Guo et al. 2017, arXiv 1706.04599).
+
+    Parameters
+    ----------
+    density : Tensor of shape (n, n)
+        Truth on the diagonal.
+
+    Returns
+    -------
+    float
+        Between 0.01 and 100. The loss is convex in it: found by golden section on its logarithm.
+    """
+    density = density.double()
+
+    def loss(log_factor: float) -> float:
+        scaled = math.exp(log_factor) * density
+        return float((scaled.logsumexp(1) - scaled.diagonal()).mean())
+
+    low, high = math.log(0.01), math.log(100.0)
+    ratio = (math.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = high - ratio * (high - low), low + ratio * (high - low)
+        if loss(left) <= loss(right):
+            high = right
+        else:
+            low = left
+    return math.exp((low + high) / 2)
+
+
+def calibration_error(confidence: NDArray[np.float64], correct: NDArray[np.bool_], *, n_bins: int = 10) -> float:
+    """Expected calibration error over bins of equal width (Guo et al. 2017, eq. 3).
+
+    Parameters
+    ----------
+    confidence : array of shape (n,)
+        Probability given to the first choice, 0 to 1.
+    correct : array of shape (n,)
+        Whether it was right.
+
+    Raises
+    ------
+    InputError
+        If shapes do not agree or a confidence is no probability.
+    """
+    if confidence.shape != correct.shape or confidence.ndim != 1 or not len(confidence):
+        raise InputError(f"confidence {confidence.shape} and correct {correct.shape} do not belong together")
+    if not ((confidence >= 0) & (confidence <= 1)).all():
+        raise InputError("a confidence is outside 0 to 1")
+    bins = np.minimum((confidence * n_bins).astype(int), n_bins - 1)
+    gaps = np.bincount(bins, weights=confidence - correct, minlength=n_bins)
+    return float(np.abs(gaps).sum() / len(confidence))
+
+
+def calibrated_band(
+    confidence: NDArray[np.float64], *, n_bins: int = 10, n_draws: int = 2000, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Where the calibration error of a perfectly calibrated model with these confidences lies.
+
+    A finite number of queries gives even a calibrated model an error above 0: each answer is drawn right with its own
+    confidence, and the error of the draws has this central interval.
+    """
+    rng = np.random.default_rng(seed)
+    errors = [
+        calibration_error(confidence, rng.random(len(confidence)) < confidence, n_bins=n_bins) for _ in range(n_draws)
+    ]
+    low, high = np.quantile(errors, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
