@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
@@ -22,10 +22,17 @@ SHORT = {"layer": "target.layer", "pooling": "target.pooling", "backbone": "targ
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis and its values in order."""
+    """One axis and its values in order.
+
+    Attributes
+    ----------
+    only : dict
+        Of an axis `layer` without values of its own, beside an axis `backbone`: the layers that each backbone has.
+    """
 
     name: str
     values: tuple[Any, ...]
+    only: dict[str, tuple[Any, ...]] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -77,11 +84,35 @@ def _default_values(name: str, session: Session, recipe: Recipe, subject: str) -
     if name == "pooling":
         return tuple(recipe.target.poolings)
     if name == "layer":
-        target = recipe.target.model_copy(update={"layer": "auto"})
+        target = recipe.target.model_copy(update={"layer": "auto", "layers": None})
         # The pooled features differ by pooling, the layers do not.
         layers = dict.fromkeys(layer for layer, _ in session.targets(subject, target))
         return tuple(int(n) if n.isdigit() else n for n in layers)
     return ()
+
+
+def parse_axes(texts: Sequence[str], session: Session, recipe: Recipe, subject: str) -> list[Axis]:
+    """Read all axes; layers without values are those of each backbone, where backbones are an axis too.
+
+    Raises
+    ------
+    InputError
+        As `parse_axis` does.
+    """
+    axes = [parse_axis(text, session, recipe, subject) for text in texts]
+    backbones = next((axis.values for axis in axes if axis.name == "backbone"), ())
+    if not backbones or not any(text.strip() == "layer" for text in texts):
+        return axes
+    targets = {str(b): recipe.target.model_copy(update={"backbone": str(b), "layers": None}) for b in backbones}
+    only = {
+        b: _default_values("layer", session, recipe.model_copy(update={"target": target}), subject)
+        for b, target in targets.items()
+    }
+    names = dict.fromkeys(name for values in only.values() for name in values)
+    ordered = tuple(
+        sorted(names, key=lambda n: (isinstance(n, str), n if isinstance(n, int) else list(names).index(n)))
+    )
+    return [replace(axis, values=ordered, only=only) if axis.name == "layer" else axis for axis in axes]
 
 
 def expand(
@@ -100,6 +131,8 @@ def expand(
     jobs = []
     for values in itertools.product(*(axis.values for axis in axes)):
         at = dict(zip(names, values, strict=True))
+        if any(axis.only and at[axis.name] not in axis.only[str(at["backbone"])] for axis in axes):
+            continue
         document = recipe.model_dump(mode="json")
         for axis in axes:
             if axis.name not in CONDITIONS:

@@ -13,7 +13,7 @@ from brainalign.errors import InputError
 from brainalign.evaluation import paired_bootstrap
 from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import Result, read_result
-from brainalign.execution.axes import CONDITIONS, Axis, expand, parse_axis, slug
+from brainalign.execution.axes import CONDITIONS, Axis, expand, parse_axes, slug
 from brainalign.execution.fitting import selection_key
 from brainalign.execution.job import Job
 from brainalign.execution.progress import Reporter
@@ -94,7 +94,7 @@ def sweep(
     )
     who = choose_subject(session, subject)
     resolved: Recipe = resolve_recipe(recipe, session, settings)
-    axes = [parse_axis(text, session, resolved, who) for text in over]
+    axes = parse_axes(over, session, resolved, who)
     jobs = expand(axes, resolved, who, split, seed)
     _claim(folder, session, jobs)
     with logged(folder):
