@@ -111,7 +111,9 @@ def test_concept_accuracy_breaks_ties_in_expectation():
 
 
 def test_a_query_alone_of_its_kind_is_not_counted():
-    found = concept_accuracy(np.random.default_rng(0).normal(size=(2, 8)), np.array([0, 1]), np.array([7, 1, 1, *[2] * 5]))
+    found = concept_accuracy(
+        np.random.default_rng(0).normal(size=(2, 8)), np.array([0, 1]), np.array([7, 1, 1, *[2] * 5])
+    )
     assert np.isnan(found[0])
     assert np.isfinite(found[1])
 
@@ -324,3 +326,12 @@ def test_a_missing_file_of_a_run_is_named(make_sweep, draw, tmp_path):
     (folder / "runs/layer-1_subject-m1_seed-0/predictions.npz").unlink()
     with pytest.raises(InputError, match=r"layer-1.*predictions.npz"):
         analyze("layers", [folder])
+
+
+def test_blocks_of_one_name_stand_at_their_own_depths():
+    """Block 3 ends one model and stands in the middle of another: `final` is beyond both."""
+    from brainalign.report.analysis_page import LOOK
+
+    places = LOOK.depths([("3", 1.0), ("3", 0.4), ("final", 1.0)], names=False)
+    assert (places.place("3", 1.0), places.place("3", 0.4)) == (1.0, 0.4)
+    assert places.place("final", 1.0) > 1.0

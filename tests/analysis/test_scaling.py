@@ -22,7 +22,7 @@ FINAL = [40.3, 36.5, 37.1, 33.5, 17.5, 33.2, 37.9, 55.9]
 @pytest.mark.parametrize(("scores", "r", "p"), [(BEST, 0.90, 0.002), (FINAL, 0.13, 0.765)])
 def test_published_correlations_come_out_of_the_published_table(scores, r, p):
     line = fit_line(np.log(np.array(MILLIONS) * 1e6), scores)
-    assert round(line.r, 2) == r
+    assert line.r == pytest.approx(r, abs=0.006)  # the table's sizes are rounded
     assert line.p == pytest.approx(p, abs=0.006)
 
 
@@ -66,9 +66,12 @@ def test_a_perfect_line_has_p_zero():
     assert (line.r, line.p, line.r_ci95) == (1.0, 0.0, (1.0, 1.0))
 
 
-def test_sizes_are_given_listed_or_counted():
+def test_sizes_are_given_listed_or_counted(monkeypatch):
     model = timm.create_model("test_vit")
-    assert find_size("timm:test_vit") == Size(sum(p.numel() for p in model.parameters()), "counted")
+    count = sum(p.numel() for p in model.parameters())
+    assert find_size("timm:test_vit").n_parameters == count
+    monkeypatch.setattr("brainalign.features.timm_source.sizes", lambda name: (None, None))
+    assert find_size("timm:test_vit") == Size(count, "counted")
     lite = timm.create_model("tf_efficientnet_lite0")
     assert find_size("pip:efficientnet-lite0") == Size(sum(p.numel() for p in lite.parameters()), "listed")
     given = parse_sizes(["a=1.5B", "b=2000"], ["a", "b"])

@@ -202,7 +202,7 @@ def legend_above(ax: Axes) -> None:
 
 
 class DepthAxis:
-    """Where layers stand from left to right: blocks by relative depth, `head` and `final` beyond them.
+    """Where layers stand from left to right: blocks by relative depth, then `head`, `final` and mixtures of layers.
 
     Parameters
     ----------
@@ -215,11 +215,12 @@ class DepthAxis:
     BEYOND = ("head", "final")
 
     def __init__(self, layers: Iterable[tuple[str, float]], *, names: bool = True) -> None:
-        found = dict(layers)
-        self.blocks = {name: depth for name, depth in found.items() if name not in self.BEYOND}
-        self.beyond = [name for name in self.BEYOND if name in found]
+        pairs = list(layers)  # the same name may stand at different depths of different backbones
+        seen = dict.fromkeys(name for name, _ in pairs)
+        self.beyond = [name for name in self.BEYOND if name in seen] + [name for name in seen if "+" in name]
+        self.blocks = {name: depth for name, depth in pairs if name not in self.beyond}
         self.names = names
-        self._start = max(self.blocks.values(), default=0.0)
+        self._start = max((depth for name, depth in pairs if name not in self.beyond), default=0.0)
 
     def place(self, layer: str, depth: float) -> float:
         """Horizontal place of a layer."""
@@ -232,7 +233,7 @@ class DepthAxis:
         ticks = sorted((depth, name) for name, depth in self.blocks.items()) if self.names else []
         if not self.names:
             ticks = [(d / 4, f"{d / 4:g}") for d in range(5) if d / 4 <= self._start + 1e-9]
-        ends = [(self.place(name, 1.0), name) for name in self.beyond]
+        ends = [(self.place(name, 1.0), _mixture_name(name)) for name in self.beyond]
         shown = _thinned(ticks, ends)
         ax.set_xticks([x for x, _ in shown], [clean(name, 12) for _, name in shown])
         if self.blocks and self.beyond:
@@ -240,6 +241,10 @@ class DepthAxis:
         ax.set_xlabel(
             "layer, placed by relative depth" if self.names else "relative depth of the layer (0 first, 1 last block)"
         )
+
+
+def _mixture_name(name: str) -> str:
+    return f"mix of {name.count('+') + 1}" if "+" in name else name
 
 
 def _thinned(ticks: Sequence[tuple[float, str]], ends: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:

@@ -1,0 +1,12 @@
+"""What finished runs and sweeps say: layers, scaling, embedding maps; one module an analysis, found by name.
+
+Examples
+--------
+>>> from brainalign.analysis import ANALYSES
+>>> sorted(ANALYSES)[:2]
+['layers', 'scaling']
+"""
+
+from brainalign.analysis.registry import ANALYSES, analyze, find_analysis
+
+__all__ = ["ANALYSES", "analyze", "find_analysis"]

@@ -1,0 +1,102 @@
+"""From a name on the command line to an analysis."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+from brainalign.errors import InputError, unknown_name
+
+if TYPE_CHECKING:
+    from brainalign.analysis.base import Analysis, Options
+    from brainalign.execution.progress import Reporter
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where an analysis lives, and what its help says before it is imported.
+
+    Attributes
+    ----------
+    module : str
+        Offers `Options` (settings, each with a description) and `run(paths, options, reporter)`.
+    takes : str
+        What paths it reads.
+    summary : str
+    """
+
+    module: str
+    takes: str
+    summary: str
+
+
+# A new analysis is one file and one line here; its options become those of the command line.
+ANALYSES: dict[str, Entry] = {
+    "layers": Entry("brainalign.analysis.layers", "SWEEP...", "Scores, losses and concepts over the depth of a model."),
+    "scaling": Entry("brainalign.analysis.scaling", "SWEEP...", "Scores of backbones over their number of parameters."),
+    "space": Entry("brainalign.analysis.space", "RUN|SWEEP", "Maps and numbers of the space that two worlds share."),
+}
+
+
+class Module(Protocol):
+    """What the module of an analysis offers."""
+
+    @property
+    def Options(self) -> type[Options]:
+        """Its settings."""
+
+    def run(self, paths: Sequence[Path], options: Any, reporter: Reporter | None = None) -> Analysis:
+        """Read finished runs or sweeps; write nothing."""
+
+
+def find_analysis(name: str) -> Module:
+    """The module of an analysis, imported now.
+
+    Raises
+    ------
+    InputError
+        If there is none of that name; names the nearest one.
+    """
+    if name not in ANALYSES:
+        raise unknown_name("analysis", name, ANALYSES, where="analyze")
+    return cast(Module, importlib.import_module(ANALYSES[name].module))
+
+
+def analyze(
+    name: str,
+    paths: Sequence[str | Path],
+    options: Mapping[str, Any] | None = None,
+    *,
+    reporter: Reporter | None = None,
+) -> Analysis:
+    """Run an analysis of finished runs or sweeps; `brainalign.report.analysis_page.write_analysis` writes its page.
+
+    Parameters
+    ----------
+    name : str
+        A key of `ANALYSES`.
+    paths : sequence of path-like
+        Folders of finished runs or sweeps.
+    options : mapping, optional
+        Settings of the analysis by name.
+    reporter : Reporter, optional
+        Shows how far it is.
+
+    Returns
+    -------
+    Analysis
+
+    Raises
+    ------
+    InputError
+        If the name, an option or a folder cannot be used.
+    """
+    from brainalign.analysis.base import read_options
+
+    module = find_analysis(name)
+    if not paths:
+        raise InputError("needs a folder", where=f"analyze {name}", hint=f"give {ANALYSES[name].takes}")
+    return module.run([Path(path) for path in paths], read_options(module.Options, options or {}), reporter)
