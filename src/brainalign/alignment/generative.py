@@ -4,8 +4,8 @@ r"""Generative alignment: signals as a linear function of image features plus co
 
 The features of several layers stand side by side (bands); B is a ridge fit with exact leave-one-out residuals, the
 covariance is theirs, shrunk towards its diagonal. A signal is identified by its likelihood under each image of the
-gallery. This is the model of Kay et al. 2008 (Nature 452:352) and of linearised encoding (Naselaris et al. 2011, NeuroImage
-56:400).
+gallery. This is the model of Kay et al. 2008 (Nature 452:352) and of linearised encoding (Naselaris et al. 2011,
+NeuroImage 56:400).
 """
 
 from __future__ import annotations
@@ -141,7 +141,8 @@ class GenerativeAligner:
         best = min(range(len(tried)), key=lambda i: tried[i].row["validation_loss"])
         chosen = tried[best]
         self.map, self.covariance = _rounded(chosen.map), chosen.moments.second.float().double()
-        self._fit_noise(recording if trials is None else select_signals(trials, self.recipe.signals), split)
+        singles = recording if trials is None else select_signals(trials, self.recipe.signals)
+        self._fit_noise(singles, split)
         self.facts = {
             "n_chans": recording.n_chans,
             "n_times": recording.n_times,
@@ -158,7 +159,7 @@ class GenerativeAligner:
             "training_repetitions": float(1 / np.mean(1 / recording.repetitions(split.train))),
             "form": solver.form,
         }
-        self.temperature = self._calibrate(data, split)
+        self.temperature = self._calibrate(data, singles, split)
         return Fit([row.row for row in tried], best + 1)
 
     def similarity(
@@ -392,9 +393,20 @@ class GenerativeAligner:
             found = trial_noise_covariance(recording, split.train, flat)
             self.trial_noise = torch.from_numpy(found).float().double().to(self.device)
 
-    def _calibrate(self, data: _Data, split: Split) -> float:
-        """Temperature from validation: each image among all."""
-        density = self.log_density(data.recording.average(split.validation), data.targets.of(split.validation))
+    def _calibrate(self, data: _Data, trials: Recording, split: Split) -> float:
+        """Temperature from validation: each image among all, measured as often as a test query will be."""
+        asked, images = self.recipe.evaluation.repetitions, data.targets.of(split.validation)
+        if self.trial_noise is None:
+            density = self.log_density(data.recording.average(split.validation), images)
+            return fit_temperature(torch.from_numpy(density))
+        available = trials.repetitions(split.validation)
+        enough = available >= (asked or 1)
+        ids = [name for name, keep in zip(split.validation, enough, strict=True) if keep]
+        if len(ids) < 2:
+            text = f"{len(ids)} validation images were shown {asked} times"
+            raise InputError(text, where="evaluation.repetitions", hint="ask for fewer")
+        counts = [asked or int(n) for n in available[enough]]
+        density = self.log_density(trials.average(ids, repetitions=asked), images[enough], repetitions=counts)
         return fit_temperature(torch.from_numpy(density))
 
     def _predict(self, images: NDArray[Any]) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ from brainalign.features.aliases import resolve_alias
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
 
-FIT_FILES = ("recipe.yaml", "history.csv", "candidates.csv", "model.safetensors", "epochs.safetensors", "fit.json")
+FIT_FILES = (
+    "recipe.yaml", "history.csv", "candidates.csv", "model.safetensors", "epochs.safetensors", "validation.npz",
+    "fit.json",
+)  # fmt: skip
 log = logging.getLogger("brainalign")
 Similarity = np.ndarray[Any, np.dtype[np.float32]]
 
@@ -46,6 +50,7 @@ def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory
     similarity = best.aligner.similarity(
         development.average(split.validation), {"image": best.targets.of(split.validation)}
     )
+    _write_similarity(directory, "validation.npz", similarity, split.validation, split.validation)
     repetitions = int(development.repetitions(split.validation).min())
     scores = evaluate_retrieval(
         similarity,
@@ -105,7 +110,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     control_top1 = None
     if shuffled is not None:
         control_top1 = float(_top1(shuffled.similarity(data.signals, images, repetitions=data.counts), data))
-    _write_predictions(directory, similarity, data)
+    _write_similarity(directory, "predictions.npz", similarity, data.query_ids, data.gallery_ids)
     calibration = None if aligner.has_epochs else _calibration(similarity, data)
     result = _result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, calibration, began)
     directory.write_json("result.json", result.model_dump(mode="json"))
@@ -167,13 +172,15 @@ def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: AnyTar
     return aligner
 
 
-def _write_predictions(directory: RunDirectory, similarity: Similarity, data: Any) -> None:
+def _write_similarity(
+    directory: RunDirectory, name: str, similarity: Similarity, queries: Sequence[str], gallery: Sequence[str]
+) -> None:
     arrays = {
         "similarity": similarity.astype(np.float32),
-        "query_ids": np.array(data.query_ids, dtype=np.str_),
-        "gallery_ids": np.array(data.gallery_ids, dtype=np.str_),
+        "query_ids": np.array(queries, dtype=np.str_),
+        "gallery_ids": np.array(gallery, dtype=np.str_),
     }
-    directory.write_arrays("predictions.npz", arrays)
+    directory.write_arrays(name, arrays)
 
 
 def _result(
