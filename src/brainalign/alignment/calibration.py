@@ -10,6 +10,8 @@ from torch import Tensor
 
 from brainalign.errors import InputError
 
+PRIOR_SD = 0.3
+
 
 def identification(density: Tensor) -> dict[str, float]:
     """How a square matrix of log-likelihoods, truth on the diagonal, identifies images.
@@ -29,24 +31,28 @@ def identification(density: Tensor) -> dict[str, float]:
     }
 
 
-def fit_temperature(density: Tensor) -> float:
+def fit_temperature(density: Tensor, *, prior_sd: float = PRIOR_SD) -> float:
     """Factor on log-likelihoods with the smallest surprise of the truth (Guo et al. 2017, arXiv 1706.04599).
 
     Parameters
     ----------
     density : Tensor of shape (n, n)
         Truth on the diagonal.
+    prior_sd : float
+        Deviation of a normal prior on the factor's logarithm, around 0. Without one, images that are all identified
+        would be taken as a licence for boundless confidence.
 
     Returns
     -------
     float
-        Between 0.01 and 100. The loss is convex in it: found by golden section on its logarithm.
+        Between 0.01 and 100, by golden section on its logarithm.
     """
     density = density.double()
 
     def loss(log_factor: float) -> float:
         scaled = math.exp(log_factor) * density
-        return float((scaled.logsumexp(1) - scaled.diagonal()).mean())
+        surprise = float((scaled.logsumexp(1) - scaled.diagonal()).sum())
+        return surprise + 0.5 * (log_factor / prior_sd) ** 2
 
     low, high = math.log(0.01), math.log(100.0)
     ratio = (math.sqrt(5) - 1) / 2

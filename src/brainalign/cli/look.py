@@ -14,7 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: brainalign runs results/")(runs)
     app.command(epilog="Example: brainalign compare run-a run-b")(compare)
-    app.command(epilog="Example: brainalign report run --out report.html")(report)
+    app.command(epilog="Example: brainalign report run other-run --out report.html")(report)
 
 
 def runs(
@@ -28,12 +28,12 @@ def runs(
 
 
 def compare(
-    first: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    first: Annotated[Path, typer.Argument(help="Folder of a finished run or sweep.")],
     second: Annotated[Path, typer.Argument(help="Folder of another one with the same test images.")],
     json: c.Json = False,
 ) -> None:
-    """Compare two runs on the same test images: paired difference, interval and p."""
-    from brainalign.execution.runs import compare_runs
+    """Compare two runs, or the chosen rows of two sweeps, on the same test images: difference, interval and p."""
+    from brainalign.evaluation.comparison import compare_runs
 
     found = compare_runs(first, second)
     if json:
@@ -48,18 +48,20 @@ def compare(
             f"(95 % interval {100 * low:+.1f} to {100 * high:+.1f}), p = {d['p']:.2g}"
         )
     print(
-        f"smallest difference that {found['n_queries']} images can show: "
-        f"{100 * found['smallest_detectable']:.1f} points"
+        f"smallest difference that {found['n_images']} images can show: {100 * found['smallest_detectable']:.1f} points"
     )
 
 
 def report(
     folder: Annotated[Path, typer.Argument(help="Folder of a finished run or sweep.")],
+    beside: Annotated[
+        list[Path] | None, typer.Argument(help="Other runs on the same test images, to stand beside it.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; report.html in the folder by default.")] = None,
     root: c.Root = None,
     cache: c.Cache = None,
 ) -> None:
-    """Write the self-contained HTML report of a run or sweep again."""
+    """Write the self-contained HTML report of a run or sweep again, or of a run with others beside it."""
     from brainalign.execution.runs import rebuild_report
 
-    print(f"report: {rebuild_report(folder, out=out, root=root, cache=cache)}")
+    print(f"report: {rebuild_report(folder, beside=beside or (), out=out, root=root, cache=cache)}")

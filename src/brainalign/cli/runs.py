@@ -137,23 +137,15 @@ def demo(
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
-    """The main job on the embedded virtual data: a virtual brain, one subject, 200-way; ends with a report."""
-    from brainalign.execution.train import train as run
+    """The main job on the embedded virtual data: one virtual subject, 200-way, both families; ends with a report."""
+    from brainalign.execution.demo import demo as run
 
-    result = run(
-        "shallow-alignment",
-        dataset="virtual-eeg:small",
-        out=out,
-        subject="1",
-        settings=["target.poolings=[grid4]"],
-        device=device,
-        cache=cache,
-        reporter=c.reporter(quiet),
-    )
+    result, other = run(out, device=device, cache=cache, reporter=c.reporter(quiet))
     if json:
-        c.emit(result.model_dump(mode="json"))
+        c.emit({**result.model_dump(mode="json"), "beside": [other.model_dump(mode="json")]})
     else:
         print(headline(result))
+        print(headline(other))
         print(f"report: {out / 'report.html'}")
 
 

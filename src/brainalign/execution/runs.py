@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from brainalign.cache import default_cache_dir
 from brainalign.datasets import open_dataset
 from brainalign.errors import InputError
-from brainalign.evaluation import paired_bootstrap, smallest_detectable_difference
-from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import read_result
 from brainalign.files import read_json
 from brainalign.report import write_run_report, write_sweep_report
@@ -54,56 +51,36 @@ def _row(folder: Path, root: Path) -> dict[str, Any]:
     }
 
 
-def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
-    """Paired difference of two runs on the same test images.
-
-    Returns
-    -------
-    dict
-        For `top1` and `top5`: a, b, difference (first minus second), ci95, p; and the number of images and the smallest
-        difference that number can show.
-
-    Raises
-    ------
-    InputError
-        If the runs were not tested on the same images.
-    """
-    a, b = read_result(first), read_result(second)
-    ids_a, _ = hits_of_run(first, 1)
-    ids_b, _ = hits_of_run(second, 1)
-    if sorted(ids_a) != sorted(ids_b) or a.metrics.test.n_way != b.metrics.test.n_way:
-        hint = "runs must share data set, subject, protocol and split"
-        raise InputError(f"was not tested on the images of {first}", where=second, hint=hint)
-    found: dict[str, Any] = {"a": str(first), "b": str(second), "n_queries": len(ids_a)}
-    order_a, order_b = np.argsort(ids_a, kind="stable"), np.argsort(ids_b, kind="stable")
-    for name, k in (("top1", 1), ("top5", 5)):
-        hits_a, hits_b = hits_of_run(first, k)[1], hits_of_run(second, k)[1]
-        found[name] = paired_bootstrap(hits_a[order_a], hits_b[order_b], images=np.array(ids_a)[order_a]).to_dict()
-    found["smallest_detectable"] = smallest_detectable_difference(len(ids_a), found["top1"]["a"])
-    return found
-
-
 def rebuild_report(
     folder: str | Path,
     *,
+    beside: Sequence[str | Path] = (),
     out: str | Path | None = None,
     root: str | Path | None = None,
     cache: str | Path | None = None,
 ) -> Path:
     """Write the report of a run or sweep again, with pictures where the data set is at hand.
 
+    Parameters
+    ----------
+    beside : sequence of path-like
+        Other runs (or sweeps: their chosen rows) on the same test images, compared with the run image by image.
+
     Raises
     ------
     InputError
-        If the folder holds neither.
+        If the folder holds neither, or a run beside it was tested on other images.
     """
     place = Path(folder)
     target = Path(out) if out is not None else None
     if (place / "sweep.json").is_file():
+        if beside:
+            hint = "compare sweeps with `brainalign compare`, or give the folder of one of its runs"
+            raise InputError("is a sweep: other runs cannot stand beside it", where=place, hint=hint)
         dataset = str(read_json(place / "sweep.json")["dataset"])
         return write_sweep_report(place, lambda subject: _stimuli(dataset, subject, root, cache), out=target)
     result = read_result(place)
-    return write_run_report(place, _stimuli(result.dataset, result.subject, root, cache), out=target)
+    return write_run_report(place, _stimuli(result.dataset, result.subject, root, cache), out=target, beside=beside)
 
 
 def _stimuli(dataset: str, subject: str, root: str | Path | None, cache: str | Path | None) -> StimulusSet | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from brainalign.evaluation import smallest_detectable_difference
 from brainalign.evaluation.result import Result, read_result
 from brainalign.report import fit_figures, run_figures
+from brainalign.report.beside import rivals, scores_panel
 from brainalign.report.caveats import run_caveats
 from brainalign.report.page import TABLE_BYTES_MAX, data_uri, number, read_small, read_table, write_page
 from brainalign.report.pictures import Pictures
@@ -22,7 +24,13 @@ SETTINGS = ("ridge", "shrinkage", "validation_loss")
 CANDIDATES = ("depth", "validation_loss", "validation_top1", "validation_mrr")
 
 
-def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: str | Path | None = None) -> Path:
+def write_run_report(
+    folder: str | Path,
+    stimuli: StimulusSet | None,
+    *,
+    out: str | Path | None = None,
+    beside: Sequence[str | Path] = (),
+) -> Path:
     """Write a run's report: one HTML file that needs nothing else.
 
     Parameters
@@ -33,6 +41,8 @@ def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: st
         The images shown; without them the report shows names instead of pictures.
     out : path-like, optional
         `report.html` in the folder by default.
+    beside : sequence of path-like
+        Other runs on the same test images, compared with this one image by image.
 
     Returns
     -------
@@ -50,7 +60,7 @@ def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: st
     trained = result.selection.epoch is not None
     history = _numbers(place / "history.csv", HISTORY if trained else SETTINGS)
     candidates = _numbers(place / "candidates.csv", CANDIDATES)
-    pictures = Pictures(stimuli)
+    pictures, others = Pictures(stimuli), rivals(place, beside)
     panels = [
         run_figures.learning_curve(history, result.selection.epoch)
         if trained
@@ -66,6 +76,8 @@ def write_run_report(folder: str | Path, stimuli: StimulusSet | None, *, out: st
         result=result,
         scores=[("test", result.metrics.test), ("validation", result.metrics.validation)],
         headline=run_figures.headline(result),
+        rivals=others,
+        rivals_panel=scores_panel(result, others) if others else None,
         panels=[panel for panel in panels if panel is not None],
         caveats=run_caveats(result, stored_top1=retrievals.top1, last_epoch=len(history) if trained else None),
         ratio=times(result.metrics.test.top1 / result.metrics.test.chance_top1),
