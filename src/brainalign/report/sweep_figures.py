@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 Rows = Sequence[dict[str, Any]]
 LAYER_AXES = ("layer", "target.layer")
 SERIES_MAX = 6
+DASHES: tuple[Any, ...] = ("-", (0, (4, 1.5)), (0, (1, 1)))
+LEGEND_MAX = 4  # lines beyond which a plot takes the whole width
 CELL_TEXT_MAX = 80
 
 
@@ -147,18 +149,35 @@ def choice_curve(sweep: SweepFile, part: str) -> Panel:
         legend_above(ax)
 
     title = f"Validation score by {along}" if part == "validation" else f"Test score by {along} (exploratory)"
-    name = f"{part}-curve"
-    return Panel(
-        name, title, _curve_caption(part, lines), alt, draw(name, alt, paint), _curve_table(sweep, main, metric)
-    )
+    name, wide = f"{part}-curve", len(series) > LEGEND_MAX
+    svg = draw(name, alt, paint, (9.2, 4.2) if wide else (WIDTH, 3.05))
+    return Panel(name, title, _curve_caption(part, lines), alt, svg, _curve_table(sweep, main, metric), wide=wide)
+
+
+def short_names(names: Iterable[str]) -> dict[str, str]:
+    """Backbones without what their ids have in common: lite0, lite1 for pip:efficientnet-lite0, ...-lite1.
+
+    Examples
+    --------
+    >>> short_names(["pip:efficientnet-lite0", "pip:efficientnet-lite1"])
+    {'pip:efficientnet-lite0': 'lite0', 'pip:efficientnet-lite1': 'lite1'}
+    >>> short_names(["timm:vit_base_patch16_224"])
+    {'timm:vit_base_patch16_224': 'vit_base_patch16_224'}
+    """
+    ids = list(dict.fromkeys(names))
+    alike = [len(set(letters)) == 1 for letters in zip(*ids, strict=False)] if len(ids) > 1 else []
+    common = ids[0][: alike.index(False) if False in alike else len(alike)]
+    cut = max(common.rfind(mark) for mark in "-_/.:") + 1
+    return {name: name[cut:] if cut else name.partition(":")[2] or name for name in ids}
 
 
 def _series(sweep: SweepFile, main: AxisOf, metric: str, factor: float, places: Places) -> dict[str, list[Point]]:
     """Rows gathered into lines: one a combination of the other axes of choice."""
     others = [axis.name for axis in sweep.choices if axis is not main]
+    short = short_names(row["backbone"] for row in sweep.rows)
     gathered: dict[str, dict[float, list[dict[str, Any]]]] = {}
     for row in sweep.rows:
-        name = ", ".join(clean(row[other], 18) for other in others) or main.name
+        name = ", ".join(clean(short.get(row[other], row[other]), 18) for other in others) or main.name
         gathered.setdefault(name, {}).setdefault(places.of(row), []).append(row)
     return {name: [_point(x, rows, metric, factor) for x, rows in sorted(at.items())] for name, at in gathered.items()}
 
@@ -192,7 +211,7 @@ def _paint_series(
         marker=marker,
         color=colour,
         label=label,
-        linestyle="-" if joined else "",
+        linestyle=DASHES[number // len(SERIES) % len(DASHES)] if joined else "",
     )
 
 
@@ -241,18 +260,23 @@ def _curve_table(sweep: SweepFile, main: AxisOf, metric: str) -> str:
 
 
 def heat_map(sweep: SweepFile) -> Panel:
-    """Validation score, layers across and poolings down, mean over conditions."""
+    """Validation score, layers across and poolings down (of each backbone), mean over conditions."""
     metric = sweep.summary.chosen_by
     factor = 100 if metric == "validation_top1" else 1
     layers = list(dict.fromkeys(row["layer"] for row in sorted(sweep.rows, key=_from_first)))
-    poolings = list(dict.fromkeys(row["pooling"] for row in sweep.rows))
+    short = short_names(row["backbone"] for row in sweep.rows)
+
+    def line(row: dict[str, Any]) -> str:
+        return row["pooling"] if len(short) == 1 else f"{short[row['backbone']]} {row['pooling']}"
+
+    poolings = list(dict.fromkeys(line(row) for row in sweep.rows))
     cells = np.full((len(poolings), len(layers)), np.nan)
     for down, pooling in enumerate(poolings):
         for across, layer in enumerate(layers):
-            values = [row[metric] for row in sweep.rows if row["layer"] == layer and row["pooling"] == pooling]
+            values = [row[metric] for row in sweep.rows if row["layer"] == layer and line(row) == pooling]
             if values:
                 cells[down, across] = factor * np.mean(values)
-    chosen = {(poolings.index(row["pooling"]), layers.index(row["layer"])) for row in sweep.rows if row["chosen"]}
+    chosen = {(poolings.index(line(row)), layers.index(row["layer"])) for row in sweep.rows if row["chosen"]}
     label = METRICS.get(metric, metric)
     best = np.nanargmin(cells) if metric == "validation_loss" else np.nanargmax(cells)
     down_best, across_best = (int(i) for i in np.unravel_index(best, cells.shape))
@@ -264,9 +288,9 @@ def heat_map(sweep: SweepFile) -> Panel:
     def paint(ax: Axes) -> None:
         _paint_cells(ax, cells, chosen, label)
         ax.set_xticks(np.arange(len(layers)) + 0.5, [clean(name, 8) for name in layers])
-        ax.set_yticks(np.arange(len(poolings)) + 0.5, [clean(name, 12) for name in poolings])
+        ax.set_yticks(np.arange(len(poolings)) + 0.5, [clean(name, 18) for name in poolings])
         ax.set_xlabel("layer, first to last")
-        ax.set_ylabel("pooling")
+        ax.set_ylabel("pooling" if len(short) == 1 else "backbone and pooling")
 
     table = csv_text(
         [
@@ -284,6 +308,8 @@ def heat_map(sweep: SweepFile) -> Panel:
 
 
 def _from_first(row: dict[str, Any]) -> tuple[float, float]:
+    if row["layer"].isdigit():  # blocks of several backbones share names, not depths
+        return (0, float(row["layer"]))
     last = DepthAxis.BEYOND.index(row["layer"]) + 1 if row["layer"] in DepthAxis.BEYOND else 0
     return (last, row["depth"])
 
