@@ -14,6 +14,7 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.execution.job import Job
 from brainalign.execution.session import Session
 from brainalign.recipes import Recipe, recipe_keys, validate_recipe
+from brainalign.recipes.load import reset_options
 
 # Axes that name a condition a score is reported for; every other axis is a choice made on validation.
 CONDITIONS = ("subject", "split", "seed")
@@ -136,6 +137,8 @@ def expand(
         document = recipe.model_dump(mode="json")
         for axis in axes:
             if axis.name not in CONDITIONS:
+                if axis.key == "encoder.name":
+                    document = reset_options(document, {"encoder": {"name": at[axis.name]}})
                 _set(document, axis.key, at[axis.name])
                 if axis.key == "target.layer":
                     document["target"]["layers"] = None  # the axis names the layers

@@ -68,8 +68,19 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
     budget = changes.get("budget", document.get("budget", "full"))
     if isinstance(budget, str) and budget in budgets and where is None:
         document = _overlay(document, budgets[budget], f"budget {budget}")
+    document = reset_options(document, changes)
     document = _overlay(document, changes, "--set")
     return validate_recipe(document, where=where or "--set" if changes or where else f"recipe {name}")
+
+
+def reset_options(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe without its encoder's options where the changes name another encoder: they were meant for the old one."""
+    encoder, wanted = document.get("encoder"), changes.get("encoder")
+    if not isinstance(encoder, Mapping) or not isinstance(wanted, Mapping):
+        return dict(document)
+    if wanted.get("name", encoder.get("name")) == encoder.get("name"):
+        return dict(document)
+    return {**document, "encoder": {**encoder, "options": {}}}
 
 
 def save_recipe(recipe: Recipe) -> str:

@@ -1,0 +1,129 @@
+"""Axes that depend on one another, mixtures, the closed-form family, and comparisons, on own recordings."""
+
+from __future__ import annotations
+
+import csv
+
+import numpy as np
+import pytest
+from tests_support import FAST, write_own
+
+from brainalign.errors import InputError
+from brainalign.evaluation.comparison import compare_runs, runs_of
+from brainalign.evaluation.hits import hits_of_run
+from brainalign.evaluation.result import read_predictions, read_result
+from brainalign.execution.runs import rebuild_report
+from brainalign.execution.sweep import sweep
+from brainalign.execution.train import train
+from brainalign.recipes import load_recipe
+from brainalign.report.words import points
+
+SETTINGS = FAST[1::2]
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory):
+    return str(write_own(tmp_path_factory.mktemp("own") / "data"))
+
+
+@pytest.fixture(scope="module")
+def runs(own, tmp_path_factory, shared_cache):
+    """One layer, a mixture and the closed-form model on the same images, and sweeps of the last two over seeds."""
+    out = tmp_path_factory.mktemp("runs")
+    common = {"dataset": own, "cache": shared_cache, "device": "cpu"}
+    train("shallow-alignment", out=out / "one", settings=[*SETTINGS, "target.layer=1"], **common)
+    train("shallow-alignment", out=out / "mixed", settings=[*SETTINGS, "target.layers=[0, 1, head]"], **common)
+    train("generative", out=out / "closed", settings=[*SETTINGS, "target.layers=[0, 1]"], **common)
+    for name, layer in (("sweep-one", "1"), ("sweep-mixed", "0+1")):
+        settings = [*SETTINGS, f"target.layer={layer}"]
+        sweep("shallow-alignment", over=["seed=0,1"], out=out / name, settings=settings, **common)
+    return out
+
+
+def table(folder):
+    with open(folder / "sweep.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_backbone_has_its_own_layers(own, tmp_path, shared_cache):
+    sweep(
+        "shallow-alignment", over=["backbone=timm:test_resnet,timm:test_efficientnet", "layer"], dataset=own,
+        out=tmp_path / "s", settings=SETTINGS, cache=shared_cache, device="cpu",
+    )  # fmt: skip
+    found = [(row["backbone"].removeprefix("timm:"), row["layer"]) for row in table(tmp_path / "s")]
+    assert found == [
+        *(("test_resnet", n) for n in ("0", "1", "2", "3", "head", "final")),
+        *(("test_efficientnet", n) for n in ("0", "1", "2", "3", "4", "head", "final")),
+    ]
+
+
+def test_a_mixture_is_a_value_of_the_layer_axis(own, tmp_path, shared_cache):
+    sweep(
+        "shallow-alignment", over=["layer=0,0+1+head"], dataset=own, out=tmp_path / "s", settings=SETTINGS,
+        cache=shared_cache, device="cpu",
+    )  # fmt: skip
+    single, mixed = table(tmp_path / "s")
+    assert (single["layer"], mixed["layer"]) == ("0", "0+1+head")
+    assert float(mixed["depth"]) == pytest.approx((0 + 1 / 3 + 1) / 3, abs=1e-4)
+    results = [read_result(tmp_path / "s" / row["run"]) for row in (single, mixed)]
+    assert results[0].target.layer_weights is None
+    assert sum(results[1].target.layer_weights) == pytest.approx(1, abs=1e-5)
+    assert results[1].target.layers == ["0", "1", "head"]
+
+
+def test_another_encoder_starts_from_its_own_options(own, tmp_path, shared_cache):
+    settings = [*SETTINGS, "target.layer=1", "encoder.options={bias: false}"]
+    sweep(
+        "shallow-alignment", over=["encoder=linear,mlp"], dataset=own, out=tmp_path / "s", settings=settings,
+        cache=shared_cache, device="cpu",
+    )  # fmt: skip
+    assert [row["encoder"] for row in table(tmp_path / "s")] == ["linear", "mlp"]
+    options = load_recipe("shallow-alignment", modality="eeg", overrides=["encoder.name=tsconv"]).encoder.options
+    assert options == {}
+    kept = load_recipe("shallow-alignment", modality="eeg", overrides=["encoder.dim=64"]).encoder.options
+    assert kept == {"dropout": 0.5}
+
+
+def test_the_closed_form_run_says_what_it_chose(runs):
+    result = read_result(runs / "closed")
+    assert (result.encoder, result.selection.epoch) == ("generative", None)
+    assert set(result.selection.settings) == {"ridge", "shrinkage"}
+    assert result.metrics.test.top1 > 0.3 > result.shuffled.top1
+    assert 0 <= result.calibration.error <= 1
+    assert result.epochs_exploratory == []
+    assert result.target.layer_weights == [0.5, 0.5]
+    page = (runs / "closed/report.html").read_text()
+    assert "Settings tried on validation" in page
+    assert "Layers of the mixture" in page
+    assert "Learning curve" not in page
+    stored = read_predictions(runs / "closed")["similarity"].astype(float)
+    posterior = np.exp(stored) / np.exp(stored).sum(1, keepdims=True)
+    truth = -np.log(np.diag(posterior)).mean()
+    assert result.calibration.log_loss == pytest.approx(truth, rel=1e-4)
+
+
+def test_comparing_sweeps_pools_their_chosen_rows(runs):
+    found = compare_runs(runs / "sweep-mixed", runs / "sweep-one")
+    assert found["conditions"] == 2
+    hits = [
+        np.concatenate([hits_of_run(run)[1] for run in runs_of(runs / name)]) for name in ("sweep-mixed", "sweep-one")
+    ]
+    assert found["top1"]["difference"] == pytest.approx(hits[0].mean() - hits[1].mean())
+    assert found["n_queries"] == 2 * found["n_images"]
+    with pytest.raises(InputError, match="not tested on the images"):
+        compare_runs(runs / "sweep-mixed", runs / "one")
+    with pytest.raises(InputError, match="not the folder of a run"):
+        compare_runs(runs / "one", runs)
+
+
+def test_runs_beside_one_another_in_one_page(runs):
+    page = rebuild_report(
+        runs / "closed", beside=[runs / "one", runs / "sweep-mixed"], out=runs / "page.html"
+    ).read_text()
+    assert "Other runs beside it" in page
+    assert page.count("shallow-alignment, layer 1 (grid2)") == 1
+    assert page.count("shallow-alignment, layers 0-1 (grid2)") == 2
+    found = compare_runs(runs / "closed", runs / "one")["top1"]
+    assert points(found["difference"]) in page
+    with pytest.raises(InputError, match="is a sweep"):
+        rebuild_report(runs / "sweep-mixed", beside=[runs / "one"])
