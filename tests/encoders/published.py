@@ -6,6 +6,7 @@ Each network names, in `OURS`, the part of our encoder that holds the parameters
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -66,7 +67,7 @@ def in_time_order(maps: Tensor) -> Tensor:
 
 
 class EEGNet(nn.Module):
-    OURS = {
+    OURS: ClassVar[dict[str, str]] = {
         "backbone.0.": "temporal.",
         "backbone.1.": "temporal_norm.",
         "backbone.2.": "spatial.",
@@ -131,7 +132,7 @@ QUERIES_KEYS_VALUES = ("queries", "keys", "values")
 
 
 class Conformer(nn.Module):
-    OURS = {
+    OURS: ClassVar[dict[str, str]] = {
         "patches.0.": "temporal.",
         "patches.1.": "spatial.",
         "patches.2.": "pool.0.",
@@ -187,7 +188,7 @@ class Conformer(nn.Module):
 
 
 class EEGTransformer(nn.Module):
-    OURS = {"tokens.": "tokens.", "project.": "project."}
+    OURS: ClassVar[dict[str, str]] = {"tokens.": "tokens.", "project.": "project."}
     for _i in range(4):
         OURS |= {
             f"layers.{_i}.": f"layers.layers.{_i}.",
@@ -230,7 +231,7 @@ class _TransformerLayer(nn.Module):
 
 
 class NiceSA(nn.Module):
-    OURS = {
+    OURS: ClassVar[dict[str, str]] = {
         "norm.": "norm.",
         "query.": "query.",
         "key.": "key.",
@@ -264,7 +265,13 @@ class NiceSA(nn.Module):
 
 
 class NiceGA(nn.Module):
-    OURS = {"features.": "features.", "a_from": "attend_from", "a_to": "attend_to", "bias": "bias", **TS_NAMES}
+    OURS: ClassVar[dict[str, str]] = {
+        "features.": "features.",
+        "a_from": "attend_from",
+        "a_to": "attend_to",
+        "bias": "bias",
+        **TS_NAMES,
+    }
 
     def __init__(
         self, n_chans, n_times, dim, n_filters=40, kernel_size=25, pool_size=51, pool_stride=5, dropout=0.5,
@@ -292,7 +299,7 @@ class NiceGA(nn.Module):
 
 
 class ATM(nn.Module):
-    OURS = {
+    OURS: ClassVar[dict[str, str]] = {
         "channels.": "channel_tokens.",
         "own.": "subject_token.own.",
         "shared": "subject_token.shared",

@@ -87,7 +87,7 @@ def compare_step(name, size, ours, published, dtype, tolerance):
     assert_near(our_x.grad, their_x.grad, tolerance)
     found, compared = gradients(ours), 0
     for key, p in published.named_parameters():
-        if p.grad is None or name == "nice-sa" and size.get("as_released") and key.startswith(("query", "key")):
+        if p.grad is None or (name == "nice-sa" and size.get("as_released") and key.startswith(("query", "key"))):
             continue
         assert_near(ours_for(published, key, found), p.grad, 10 * tolerance if key in NO_GRADIENT else tolerance)
         compared += p.numel()

@@ -31,7 +31,7 @@ def check_at_least_one(encoder: str, **options: int) -> None:
         _check_whole(encoder, name, value, 1, where=WHERE)
 
 
-def check_dropout(encoder: str, dropout: float) -> None:
+def check_dropout(encoder: str, dropout: float, *, name: str = "dropout") -> None:
     """Refuse a share of dropped values outside [0, 1).
 
     Raises
@@ -40,7 +40,49 @@ def check_dropout(encoder: str, dropout: float) -> None:
         If it is outside, or no number.
     """
     if isinstance(dropout, bool) or not isinstance(dropout, int | float) or not 0 <= dropout < 1:
-        raise InputError(f"encoder '{encoder}' got dropout {dropout!r}, expected 0 <= dropout < 1", where=WHERE)
+        raise InputError(f"encoder '{encoder}' got {name} {dropout!r}, expected 0 <= {name} < 1", where=WHERE)
+
+
+def check_subjects(encoder: str, n_subjects: int) -> None:
+    """Refuse a number of subjects that is no whole number from 0.
+
+    Raises
+    ------
+    InputError
+        If it is none.
+    """
+    _check_whole(encoder, "n_subjects", n_subjects, 0, where=WHERE)
+
+
+def check_length(encoder: str, n_times: int, needed: int, reason: str, *, name: str = "n_times") -> None:
+    """Refuse a signal (or a width called `name`) that is shorter than the layers need; `reason` says why.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    if n_times < needed:
+        longer = "longer window" if name == "n_times" else f"larger {name}"
+        raise InputError(
+            f"encoder '{encoder}' needs at least {needed} samples ({reason}), got {name} {n_times}",
+            where=WHERE,
+            hint=f"take a {longer}, or a smaller kernel_size or pool_size",
+        )
+
+
+def check_heads(encoder: str, name: str, width: int, n_heads: int) -> None:
+    """Refuse a width that the attention heads cannot share equally.
+
+    Raises
+    ------
+    InputError
+        If `width` is no multiple of `n_heads`.
+    """
+    if width % n_heads:
+        raise InputError(
+            f"encoder '{encoder}' got {name} {width}, expected a multiple of n_heads {n_heads}", where=WHERE
+        )
 
 
 def _check_whole(encoder: str, name: str, value: int, least: int, *, where: str | None) -> None:

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-_WINDOWS_PER_GRAM = 4
 _ROWS_PER_BLOCK = 4096
 _TRIALS_PER_BLOCK = 64
 
@@ -42,12 +41,14 @@ def _moving_sum(x: Tensor, size: int) -> Tensor:
         width *= 2
 
 
-def window_moments(signals: Tensor, kernel_size: int, stride: int) -> tuple[int, Tensor, Tensor]:
+def window_moments(signals: Tensor, kernel_size: int, stride: int, *, per_gram: int = 4) -> tuple[int, Tensor, Tensor]:
     """Mean and covariance of all windows of `kernel_size` samples at every `stride`, in float64.
 
     Parameters
     ----------
     signals : Tensor of shape (n, n_chans, n_samples)
+    per_gram : int
+        Windows that share one matrix product; about ``kernel_size / stride - 1`` makes the least work.
 
     Returns
     -------
@@ -57,23 +58,53 @@ def window_moments(signals: Tensor, kernel_size: int, stride: int) -> tuple[int,
     covariance : Tensor of shape (kernel_size, kernel_size)
         Divided by `count`.
     """
-    # Smoothed signals make a nearly singular covariance: float32 would lose the variance of a filter that removes slow
-    # waves. MPS has no float64.
-    dtype = torch.float32 if signals.device.type == "mps" else torch.float64
     rows = signals.flatten(0, 1)
-    n_windows = (rows.shape[1] - kernel_size) // stride + 1
-    count = n_windows * len(rows)
-    total = signals.new_zeros(rows.shape[1], dtype=dtype)
-    gram = signals.new_zeros(kernel_size, kernel_size, dtype=dtype)
-    for block in _blocks(rows, _ROWS_PER_BLOCK):
-        exact = block.to(dtype)
-        total = total + exact.sum(0)
-        for first in range(0, n_windows, _WINDOWS_PER_GRAM):
-            last = min(first + _WINDOWS_PER_GRAM, n_windows) - 1
-            span = exact[:, first * stride : last * stride + kernel_size]
-            gram = gram + _diagonal_blocks(span.T @ span, kernel_size, stride)
+    count = ((rows.shape[1] - kernel_size) // stride + 1) * len(rows)
+    total, gram = _Sums.apply(rows, kernel_size, stride, per_gram)
     mean = total.unfold(0, kernel_size, stride).sum(0) / count
     return count, mean, gram / count - torch.outer(mean, mean)
+
+
+class _Sums(torch.autograd.Function):
+    """Sum of all rows, (n_samples,), and of each window's product with itself, (kernel_size, kernel_size)."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, kernel_size: int, stride: int, per_gram: int) -> tuple[Tensor, Tensor]:
+        # Smoothed signals make a nearly singular covariance: float32 would lose the variance of a filter that removes
+        # slow waves. MPS has no float64.
+        dtype = torch.float32 if rows.device.type == "mps" else torch.float64
+        total = rows.new_zeros(rows.shape[1], dtype=dtype)
+        gram = rows.new_zeros(kernel_size, kernel_size, dtype=dtype)
+        for block in _blocks(rows, _ROWS_PER_BLOCK):
+            exact = block.to(dtype)
+            total += exact.sum(0)
+            for start, end in _spans(rows.shape[1], kernel_size, stride, per_gram):
+                gram += _diagonal_blocks(exact[:, start:end].T @ exact[:, start:end], kernel_size, stride)
+        ctx.save_for_backward(rows)
+        ctx.stride, ctx.per_gram = stride, per_gram
+        return total, gram
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_total: Tensor, d_gram: Tensor) -> tuple[Tensor, None, None, None]:
+        (rows,) = ctx.saved_tensors
+        both, size = (d_gram + d_gram.T).to(rows.dtype), len(d_gram)
+        d_rows = d_total.to(rows.dtype).repeat(len(rows), 1)
+        for start, end in _spans(rows.shape[1], size, ctx.stride, ctx.per_gram):
+            # Each window's gradient is the window times `both`; windows of a span overlap.
+            square = both.new_zeros(end - start, end - start)
+            for w in range(0, end - start - size + 1, ctx.stride):
+                square[w : w + size, w : w + size] += both
+            for block, d_block in zip(_blocks(rows, _ROWS_PER_BLOCK), _blocks(d_rows, _ROWS_PER_BLOCK), strict=True):
+                d_block[:, start:end] += block[:, start:end] @ square
+        return d_rows, None, None, None
+
+
+def _spans(n_samples: int, size: int, stride: int, per_span: int) -> list[tuple[int, int]]:
+    """First and last sample (exclusive) of each `per_span` windows of `size` samples at every `stride`."""
+    n_windows = (n_samples - size) // stride + 1
+    firsts = range(0, n_windows, per_span)
+    return [(first * stride, (min(first + per_span, n_windows) - 1) * stride + size) for first in firsts]
 
 
 def _diagonal_blocks(square: Tensor, size: int, stride: int) -> Tensor:

@@ -18,15 +18,19 @@ class BrainEncoder(nn.Module):
     stacks : bool
         Whether `embed` is made of linear maps, layer norms, dropout and elementwise functions alone and also takes
         (runs, n, ...), so that several runs can be trained as one model.
+    knows_subjects : bool
+        Whether the embedding depends on the `subjects` given to `forward`. Such encoders take the option `n_subjects`,
+        and their `embed` an optional second argument.
     """
 
     stacks = False
+    knows_subjects = False
 
     def prepare(self, signals: Tensor) -> Tensor:
         """What can be computed ahead of training, (n, n_chans, n_times) to (n, ...); by default the signals."""
         return signals
 
-    def forward(self, signals: Tensor, *, prepared: bool = False) -> Tensor:
+    def forward(self, signals: Tensor, *, prepared: bool = False, subjects: Tensor | None = None) -> Tensor:
         """Embed signals.
 
         Parameters
@@ -35,6 +39,9 @@ class BrainEncoder(nn.Module):
             Or the result of `prepare` on them.
         prepared : bool
             Whether `signals` went through `prepare`.
+        subjects : Tensor of shape (n,), optional
+            Whom each trial is from: whole numbers from 0, and -1 for anybody who is not in the training data. Encoders
+            that know no subjects ignore it.
 
         Returns
         -------

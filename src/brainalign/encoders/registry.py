@@ -14,6 +14,12 @@ ENCODERS: dict[str, str] = {
     "eegproject": "brainalign.encoders.eegproject:EEGProject",
     "mlp": "brainalign.encoders.mlp:MLP",
     "tsconv": "brainalign.encoders.tsconv:TSConv",
+    "eegnet": "brainalign.encoders.eegnet:EEGNet",
+    "conformer": "brainalign.encoders.conformer:Conformer",
+    "eegtransformer": "brainalign.encoders.eegtransformer:EEGTransformer",
+    "nice-sa": "brainalign.encoders.nice_sa:NiceSA",
+    "nice-ga": "brainalign.encoders.nice_ga:NiceGA",
+    "atm": "brainalign.encoders.atm:ATM",
 }
 
 

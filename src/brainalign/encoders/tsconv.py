@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 
-from brainalign.encoders._checks import check_at_least_one, check_dropout, check_sizes
-from brainalign.encoders._temporal_spatial import box_filter, temporal_spatial, window_moments
+from brainalign.encoders._checks import check_at_least_one, check_dropout, check_length, check_sizes
+from brainalign.encoders._normalized import normalized_filters
+from brainalign.encoders._temporal_spatial import box_filter, temporal_spatial
 from brainalign.encoders.base import BrainEncoder
-from brainalign.errors import InputError
 
 
 class TSConv(BrainEncoder):
@@ -49,6 +48,7 @@ class TSConv(BrainEncoder):
 
     Examples
     --------
+    >>> import torch
     >>> encoder = TSConv(n_chans=17, n_times=250, dim=32)
     >>> encoder.n_tokens, encoder(torch.zeros(4, 17, 250)).shape
     (36, torch.Size([4, 32]))
@@ -68,18 +68,7 @@ class TSConv(BrainEncoder):
     ) -> None:
         super().__init__()
         check_sizes("tsconv", n_chans, n_times, dim)
-        check_at_least_one(
-            "tsconv", n_filters=n_filters, kernel_size=kernel_size, pool_size=pool_size, pool_stride=pool_stride
-        )
-        check_dropout("tsconv", dropout)
-        needed = kernel_size + pool_size - 1
-        if n_times < needed:
-            raise InputError(
-                f"encoder 'tsconv' needs at least {needed} samples (kernel_size {kernel_size} + pool_size {pool_size}"
-                f" - 1), got n_times {n_times}",
-                where="encoder.options",
-                hint="take a longer window, or a smaller kernel_size or pool_size",
-            )
+        needed = check_options("tsconv", n_times, n_filters, kernel_size, pool_size, pool_stride, dropout)
         self.pool_size, self.pool_stride = pool_size, pool_stride
         self.n_tokens = (n_times - needed) // pool_stride + 1
         # The convolutions and norms hold parameters and statistics under the published shapes; `embed` applies them.
@@ -105,7 +94,9 @@ class TSConv(BrainEncoder):
 
     def tokens(self, prepared: Tensor) -> Tensor:
         """Output of the convolutions, (n, n_chans, n_times - pool_size + 1) to (n, n_tokens, n_filters)."""
-        kernel, bias = self._normalized_kernel(prepared)
+        kernel, bias = normalized_filters(
+            prepared, self.temporal, self.temporal_norm, self.pool_stride, training=self.training, where="tsconv"
+        )
         spatial = self.spatial.weight.squeeze(-1).permute(2, 1, 0)  # (n_chans, n_filters in, n_filters out)
         x = temporal_spatial(prepared, kernel, bias, spatial, self.pool_stride)  # (n_tokens, n, n_filters)
         n_tokens, n, n_filters = x.shape
@@ -121,30 +112,43 @@ class TSConv(BrainEncoder):
         normed: Tensor = self.spatial_norm(x[:, :, None, None])
         return normed[:, :, 0, 0]
 
-    def _normalized_kernel(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Temporal filters and biases with the first BatchNorm folded in, (n_filters, kernel_size) and (n_filters,)."""
-        norm, weight = self.temporal_norm, self.temporal.weight.flatten(1)
-        bias = cast(Tensor, self.temporal.bias)
-        if self.training or norm.running_mean is None or norm.running_var is None:
-            count, window_mean, covariance = window_moments(prepared, weight.shape[1], self.pool_stride)
-            exact = weight.to(covariance.dtype)
-            mean = exact @ window_mean + bias
-            var = ((exact @ covariance) * exact).sum(1).clamp(min=0)
-            _update_statistics(norm, mean, var, count)
-        else:
-            mean, var = norm.running_mean, norm.running_var
-        gain = norm.weight * torch.rsqrt(var + norm.eps)
-        return (weight * gain[:, None]).to(weight.dtype), ((bias - mean) * gain + norm.bias).to(weight.dtype)
 
+def check_options(
+    encoder: str,
+    n_samples: int,
+    n_filters: int,
+    kernel_size: int,
+    pool_size: int,
+    pool_stride: int,
+    dropout: float,
+    *,
+    name: str = "n_times",
+) -> int:
+    """Refuse options that `TSConv`, or an `encoder` that ends in one, cannot work with.
 
-@torch.no_grad()
-def _update_statistics(norm: nn.BatchNorm2d, mean: Tensor, var: Tensor, count: int) -> None:
-    """Move running mean and (unbiased) variance as `torch.nn.BatchNorm2d` does."""
-    if norm.running_mean is None or norm.running_var is None or norm.num_batches_tracked is None:
-        return
-    if count < 2:
-        raise InputError("one window in a batch has no variance", where="tsconv", hint="train with more than one trial")
-    norm.num_batches_tracked.add_(1)
-    momentum = 1 / float(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
-    norm.running_mean.lerp_(mean.to(norm.running_mean.dtype), momentum)
-    norm.running_var.lerp_((var * (count / (count - 1))).to(norm.running_var.dtype), momentum)
+    Parameters
+    ----------
+    encoder : str
+        Named in the error.
+    n_samples : int
+        Length of the signals that the convolutions see, called `name` in the error.
+    n_filters, kernel_size, pool_size, pool_stride, dropout
+        As in `TSConv`.
+
+    Returns
+    -------
+    int
+        The fewest samples that give a token.
+
+    Raises
+    ------
+    InputError
+        If an option is out of range, or there are fewer samples than that.
+    """
+    check_at_least_one(
+        encoder, n_filters=n_filters, kernel_size=kernel_size, pool_size=pool_size, pool_stride=pool_stride
+    )
+    check_dropout(encoder, dropout)
+    needed = kernel_size + pool_size - 1
+    check_length(encoder, n_samples, needed, f"kernel_size {kernel_size} + pool_size {pool_size} - 1", name=name)
+    return needed

@@ -197,7 +197,7 @@ def legend_above(ax: Axes) -> None:
     handles, labels = ax.get_legend_handles_labels()
     if handles:
         one_line = sum(len(label) + 6 for label in labels) <= 62
-        widest = 9 * ax.figure.get_figwidth() / (max(map(len, labels)) + 6)  # labels beside one another
+        widest = 9 * ax.figure.bbox.width / ax.figure.dpi / (max(map(len, labels)) + 6)  # labels beside one another
         columns = len(labels) if one_line else max(2, min(len(labels), int(widest)))
         ax.legend(handles, labels, loc="lower left", bbox_to_anchor=(0, 1.0), ncols=columns)
 
