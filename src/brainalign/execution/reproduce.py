@@ -162,7 +162,9 @@ def _selected(table: PublishedTable, only: str | None) -> set[str]:
     found = {cell.id for cell in table.cells if any(fnmatch.fnmatchcase(t, pattern) for t in _texts(cell))}
     if not found:
         ids = ", ".join(cell.id for cell in table.cells[:4])
-        raise InputError(f"no cell of {table.name} matches '{only}'", where="--only", hint=f"cells are called {ids}, ...")
+        raise InputError(
+            f"no cell of {table.name} matches '{only}'", where="--only", hint=f"cells are called {ids}, ..."
+        )
     return found
 
 
@@ -186,11 +188,9 @@ def _claim(folder: RunDirectory, table: PublishedTable, place: Place, wishes: Wi
     for name in ("result.json", "sweep.json"):
         if folder.has(name):
             raise InputError("holds a run or a sweep", where=folder.root, hint="choose another --out")
-    if folder.has("reproduce.json") or folder.has("plan.json"):
-        held = folder.read_json("plan.json").get("plan") if folder.has("plan.json") else None
-        if held is not None and held != plan:
-            hint = "choose another --out, or give the same data, subjects, seeds, settings and backbones"
-            raise InputError("holds another reproduction", where=folder.root, hint=hint)
+    if folder.has("plan.json") and folder.read_json("plan.json").get("plan") != plan:
+        hint = "choose another --out, or give the same data, subjects, seeds, settings and backbones"
+        raise InputError("holds another reproduction", where=folder.root, hint=hint)
     if place.dataset is not None and place.subjects:
         folder.write_json("plan.json", {"schema": "brainalign.reproduce-plan/1", "table": table.name, "plan": plan})
 
@@ -234,9 +234,7 @@ def _run(
     return ""
 
 
-def _measured(
-    cell: Cell, group: Group, table: PublishedTable, place: Place, folder: RunDirectory
-) -> dict[str, Any]:
+def _measured(cell: Cell, group: Group, table: PublishedTable, place: Place, folder: RunDirectory) -> dict[str, Any]:
     score = score_cell(cell, read_sweep(folder.path("cells") / group.slug), place)
     odd = not_comparable(cell, score, place)
     interval = score.interval
@@ -247,6 +245,7 @@ def _measured(
         **_apart(score, cell, odd),
         "exploratory": _exploratory(score),
         "not_comparable": odd,
+        "altered": bool(group.marks),
         "marks": marks_of(cell, score, group, table),
         "subjects": list(score.subjects),
         "seeds": list(score.seeds),

@@ -126,7 +126,9 @@ def check_wishes(table: PublishedTable, wishes: Wishes, place: Place) -> None:
         parse_id(stand_in)
     for key in settings_of(wishes.settings):
         if key in OWN_KEYS:
-            hint = "use --backbone NAME=ID" if key == "target.backbone" else "use `brainalign sweep` for other questions"
+            hint = (
+                "use --backbone NAME=ID" if key == "target.backbone" else "use `brainalign sweep` for other questions"
+            )
             raise InputError(f"'{key}' is what the cells of {table.name} differ in", where="--set", hint=hint)
     for name, values in (("--seed", wishes.seeds), ("--subject", wishes.subjects)):
         if len(set(values)) < len(values):
@@ -140,15 +142,16 @@ def check_wishes(table: PublishedTable, wishes: Wishes, place: Place) -> None:
 def why_not(cell: Cell, table: PublishedTable, place: Place) -> str:
     """Why a cell cannot be measured here, as far as that can be said without running anything; empty if it can."""
     way = cell.run
-    checks = (
-        lambda: way.why_not or ("" if way.recipe else "the table does not say how it would be measured"),
-        lambda: "" if cell.metric in RETRIEVAL_METRICS else f"no run scores {cell.metric}",
-        lambda: _recipe_missing(way.recipe or ""),
-        lambda: _encoder_missing(way),
-        lambda: _data_missing(cell, table, place),
-        lambda: "" if protocol_of(way, place) else f"the protocol {way.protocol} is not in this version",
+    if way.why_not or not way.recipe:
+        return way.why_not or "the table does not say how it would be measured"
+    if cell.metric not in RETRIEVAL_METRICS:
+        return f"no run scores {cell.metric}"
+    return (
+        _recipe_missing(way.recipe)
+        or _encoder_missing(way)
+        or _data_missing(cell, table, place)
+        or ("" if protocol_of(way, place) else f"the protocol {way.protocol} is not in this version")
     )
-    return next((reason for check in checks if (reason := check())), "")
 
 
 def _recipe_missing(name: str) -> str:
@@ -170,7 +173,7 @@ def _data_missing(cell: Cell, table: PublishedTable, place: Place) -> str:
         if not place.subjects:
             return f"no subject of {wanted} in {place.dataset.root}"
         if cell.subject is not None and same_subject(cell.subject, place.subjects) is None:
-            return f"subject {cell.subject} is not among those measured here"
+            return "the subject is not among those measured here"
         return ""
     if place.dataset.info.modality != cell.run.modality:
         return f"needs the data set {wanted} ({cell.run.modality}), {place.name} holds {place.dataset.info.modality}"
@@ -256,9 +259,10 @@ def _marks(way: Way, stand_in: str | None, wishes: Wishes) -> tuple[str, ...]:
     changed = settings_of(wishes.settings)
     if changed.get("target.weights", "").strip() == "random":
         marks.append("random weights")
-    others = [f"{key}={value}" for key, value in changed.items() if key != "target.weights"]
-    if others:
-        marks.append(f"changed: {', '.join(others)}")
+    if "budget" in changed:
+        marks.append(f"budget {changed['budget'].strip()}")
+    if changed.keys() - {"target.weights", "budget"}:
+        marks.append("changed settings")
     return tuple(marks)
 
 

@@ -51,7 +51,6 @@ class Score:
     n_way: int
     n_train: int
     repetitions: int
-    budget: str
     test_reads: int
     exploratory: Exploratory | None
 
@@ -76,7 +75,6 @@ def score_cell(cell: Cell, sweep: SweepFile, place: Place) -> Score:
         n_way=first.n_way,
         n_train=results[0].n_train,
         repetitions=first.repetitions,
-        budget=results[0].budget,
         test_reads=max(result.test_reads for result in results),
         exploratory=_exploratory(rows, cell.metric) if cell.run.layer == "best" else None,
     )
@@ -86,7 +84,7 @@ def _answers(row: Row, cell: Cell) -> bool:
     """Whether a row of a sweep is a candidate for a cell: `best` leaves out the final output, `final` is it alone."""
     if cell.run.layer == "given":
         return True
-    return (row["layer"] == "final") == (cell.run.layer == "final")
+    return bool((row["layer"] == "final") == (cell.run.layer == "final"))
 
 
 def _chosen(rows: Sequence[Row], chosen_by: str) -> list[Row]:
@@ -164,8 +162,6 @@ def difference(interval: Interval, published: Value) -> tuple[float, float, floa
 def marks_of(cell: Cell, score: Score, group: Group, table: PublishedTable) -> list[str]:
     """What our number was got otherwise, to stand beside it."""
     marks = list(group.marks)
-    if score.budget != "full" and not any("budget=" in mark for mark in marks):
-        marks.append(f"budget {score.budget}")
     if cell.subject is None and len(score.subjects) < len(table.subjects):
         marks.append(f"{len(score.subjects)} of {len(table.subjects)} subjects ({', '.join(score.subjects)})")
     if len(score.subjects) == 1 and cell.subject is None:

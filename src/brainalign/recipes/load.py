@@ -74,7 +74,7 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
 
 
 def reset_options(document: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A recipe without its encoder's options where the changes name another encoder: they were meant for the old one."""
+    """A recipe without its encoder's options where the changes name another encoder: meant for the old one."""
     encoder, wanted = document.get("encoder"), changes.get("encoder")
     if not isinstance(encoder, Mapping) or not isinstance(wanted, Mapping):
         return dict(document)
