@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,13 +64,39 @@ def loo_loss(weights: Tensor, penalty: Tensor, kernels: Tensor, outputs: Tensor)
     outputs : Tensor of shape (n, p)
         Centred.
     """
-    n = kernels.shape[1]
-    kernel = torch.einsum("l,lij->ij", weights, kernels)
-    factor = torch.linalg.cholesky(kernel + penalty * torch.eye(n, dtype=kernel.dtype, device=kernel.device))
-    inverse = torch.cholesky_inverse(factor)
-    # y - K (K + p)^-1 y = p (K + p)^-1 y, and 1 - H_ii = p (K + p)^-1_ii - 1/n with the intercept.
-    residuals = penalty * (inverse @ outputs) / (penalty * inverse.diagonal() - 1 / n)[:, None]
-    return residuals.square().mean(0).log().mean()
+    loss: Tensor = _LooLoss.apply(torch.einsum("l,lij->ij", weights, kernels), penalty, outputs)
+    return loss
+
+
+class _LooLoss(torch.autograd.Function):
+    """`loo_loss` of one kernel, its gradient written out: one product of n x n matrices instead of several."""
+
+    @staticmethod
+    def forward(ctx: Any, kernel: Tensor, penalty: Tensor, outputs: Tensor) -> Tensor:
+        """Loss, and what its gradient needs."""
+        n, p = outputs.shape
+        factor = torch.linalg.cholesky(kernel + penalty * torch.eye(n, dtype=kernel.dtype, device=kernel.device))
+        inverse = torch.cholesky_inverse(factor)
+        solved = inverse @ outputs
+        # y - K (K + p)^-1 y = p (K + p)^-1 y, and 1 - H_ii = p (K + p)^-1_ii - 1/n with the intercept.
+        room = (penalty * inverse.diagonal() - 1 / n)[:, None]
+        residuals = penalty * solved / room
+        power = residuals.square().mean(0)
+        by_residual = 2 * residuals / (n * p * power)
+        by_room = -(by_residual * residuals / room).sum(1)
+        ctx.save_for_backward(inverse, solved, by_residual / room, by_room, penalty)
+        return power.log().mean()
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, above: Tensor) -> tuple[Tensor, Tensor, None]:
+        """Gradient for kernel and penalty."""
+        inverse, solved, by_solved, by_room, penalty = ctx.saved_tensors
+        # By the inverse G: penalty * by_solved y' + penalty * diag(by_room); and dG = -G dK G.
+        by_kernel = -penalty * ((inverse @ by_solved) @ solved.T + (inverse * by_room) @ inverse)
+        by_kernel = (by_kernel + by_kernel.T) / 2
+        by_penalty = by_kernel.trace() + (by_solved * solved).sum() + (by_room * inverse.diagonal()).sum()
+        return above * by_kernel, above * by_penalty, None
 
 
 def _centred(kernel: Tensor) -> Tensor:

@@ -26,6 +26,7 @@ from brainalign.alignment.calibration import fit_temperature, identification
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.covariance import ResidualMoments, cholesky, log_likelihood, shrink, split_noise
 from brainalign.alignment.feature_map import FeatureMap
+from brainalign.alignment.receptive_field import grid_side, learn_cells, with_cells
 from brainalign.alignment.ridge import DualRidge, GramStatistics, PrimalRidge, RidgeMap
 from brainalign.alignment.targets import AnyTargets
 from brainalign.alignment.training import Fit, Progress, State
@@ -90,6 +91,7 @@ class GenerativeAligner:
         self.covariance: Tensor | None = None
         self.trial_noise: Tensor | None = None
         self.temperature = 1.0
+        self.cell_weights: list[float] | None = None
         self.facts: dict[str, Any] = {}
 
     def fit(
@@ -158,6 +160,7 @@ class GenerativeAligner:
             "shrinkage": chosen.row["shrinkage"],
             "training_repetitions": float(1 / np.mean(1 / recording.repetitions(split.train))),
             "form": solver.form,
+            "cell_weights": self.cell_weights,
         }
         self.temperature = self._calibrate(data, singles, split)
         return Fit([row.row for row in tried], best + 1)
@@ -309,6 +312,7 @@ class GenerativeAligner:
             aligner.covariance = parts["covariance"]["total"].double().to(aligner.device)
             if "trial" in parts["covariance"]:
                 aligner.trial_noise = parts["covariance"]["trial"].double().to(aligner.device)
+            aligner.cell_weights = facts["shape"]["cell_weights"]
             aligner.facts, aligner.temperature = facts["shape"], float(facts["temperature"])
         except (KeyError, RuntimeError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
@@ -330,6 +334,8 @@ class GenerativeAligner:
             standardize=settings.standardize,
             sample=lambda most: data.images(split.train[:: max(1, -(-len(split.train) // most))]),
         )
+        if self.recipe.generative.field == "learned":
+            fitted = self._fit_field(fitted, data, split)
         wanted = self.recipe.generative.bands
         if wanted == "equal" or len(fitted.bands) == 1:
             return fitted
@@ -339,6 +345,14 @@ class GenerativeAligner:
             text = f"{len(wanted)} weights for {len(fitted.bands)} layers"
             raise InputError(text, where="generative.bands", hint="give one a layer, or equal, or learned")
         return fitted.with_weights([float(w) / sum(map(float, wanted)) for w in wanted])
+
+    def _fit_field(self, features: FeatureMap, data: _Data, split: Split) -> FeatureMap:
+        side = grid_side(data.targets)
+        if side is None or self.recipe.target.components is not None:
+            text = "a receptive field needs layers that are all pooled by one gridN, without principal components"
+            raise InputError(text, where="generative.field", hint="use flat, or drop layer final and target.components")
+        self.cell_weights = learn_cells(features, side, data.images, data.signals, split.train)
+        return with_cells(features, self.cell_weights)
 
     def _solve(self, data: _Data, split: Split) -> _Solver:
         assert self.feature_map is not None

@@ -15,7 +15,7 @@ DATASET, SUBJECT = "virtual-eeg:small", "1"
 def demo(
     out: str | Path, *, device: str = "auto", cache: str | Path | None = None, reporter: Reporter | None = None
 ) -> tuple[Result, Result]:
-    """Train `shallow-alignment` in a folder and `generative` below it, and write the report of the one beside the other.
+    """Train `shallow-alignment` in a folder, `generative` below it, and write a report of both.
 
     Returns
     -------

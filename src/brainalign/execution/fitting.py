@@ -95,7 +95,7 @@ def fit_jobs(
         As soon as all candidates of a job are done. Weights of intermediate epochs are kept for its best one only.
     """
     first = jobs[0][0]
-    split = session.split(first.subject, first.split)
+    split = session.training_split(first.subject, first.split, first.recipe)
     known = [*split.train, *split.validation]
     seen: dict[
         tuple[int, ...], AnyTargets
@@ -132,7 +132,7 @@ def _fit_tasks(
 ) -> Iterator[tuple[int, Any, Fit, float]]:
     """Index, aligner, fit and seconds of every task, in the order in which they end."""
     first = jobs[0][0]
-    split = session.split(first.subject, first.split)
+    split = session.training_split(first.subject, first.split, first.recipe)
     development = session.development(first.subject, first.split, first.recipe.signals)
     noise = session.noise(first.subject, first.split, first.recipe.signals)
     aligners, targets, checkpoints = [], [], []

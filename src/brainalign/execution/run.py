@@ -155,7 +155,7 @@ def _calibration(similarity: Similarity, data: Any) -> dict[str, Any]:
 
 def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: AnyTargets) -> Any:
     """The same settings trained on images dealt anew to the training and validation signals."""
-    split = session.split(job.subject, job.split)
+    split = session.training_split(job.subject, job.split, job.recipe)
     rng = np.random.default_rng([job.seed, 0xC0])
     partner: dict[str, str] = {}
     for ids in (split.train, split.validation):
@@ -244,7 +244,7 @@ def _result(
             "environment": environment(session.device),
             "split_fingerprint": session.split(job.subject, job.split).fingerprint,
             "validation_kind": session.split(job.subject, job.split).validation_kind,
-            "n_train": len(session.split(job.subject, job.split).train),
+            "n_train": len(session.training_split(job.subject, job.split, recipe).train),
             "data": {"licence": info.licence, "citation": info.citation, "url": info.url},
         }
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +78,23 @@ class Session:
     def split(self, subject: str, index: int) -> Split:
         """The frozen split, refused if the lint finds a leak that was not allowed."""
         return self._linted(subject, index)[0]
+
+    def training_split(self, subject: str, index: int, recipe: Recipe) -> Split:
+        """The split with as many training images as the recipe asks for, the first of one random order.
+
+        Raises
+        ------
+        InputError
+            If there are not so many.
+        """
+        split, wanted = self.split(subject, index), recipe.training.n_images
+        if wanted is None or wanted == len(split.train):
+            return split
+        if wanted > len(split.train):
+            text = f"{wanted} training images asked for, the split has {len(split.train)}"
+            raise InputError(text, where="training.n_images", hint="ask for fewer, or null for all")
+        order = np.random.default_rng(index).permutation(len(split.train))[:wanted]
+        return replace(split, train=tuple(split.train[i] for i in sorted(order)))
 
     def lint(self, subject: str, index: int) -> list[LintFinding]:
         """What the lint says of a split."""
@@ -235,4 +252,4 @@ def _listed(value: LayerSpec | list[LayerSpec]) -> list[LayerSpec]:
 
 def _selection_key(settings: SignalSettings) -> tuple[Any, ...]:
     channels = settings.channels if isinstance(settings.channels, str) else tuple(settings.channels)
-    return (channels, settings.tmin, settings.tmax)
+    return (channels, settings.n_channels, settings.tmin, settings.tmax)

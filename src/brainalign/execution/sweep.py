@@ -133,7 +133,13 @@ def _freeze(session: Session, jobs: Sequence[tuple[Job, dict[str, Any]]], folder
     directories = [RunDirectory(folder.path("runs") / slug(at)) for _, at in jobs]
     together: dict[Any, list[tuple[Job, RunDirectory]]] = {}
     for (job, _), directory in zip(jobs, directories, strict=True):
-        key = (job.subject, job.split, job.recipe.family, job.recipe.signals.model_dump_json())
+        key = (
+            job.subject,
+            job.split,
+            job.recipe.family,
+            job.recipe.signals.model_dump_json(),
+            job.recipe.training.n_images,
+        )
         together.setdefault(key, []).append((job, directory))
     for members in together.values():
         for part in _parts(session, members):

@@ -178,6 +178,7 @@ def check_job(session: Session, job: Job) -> None:
     """
     recipe = job.recipe
     session.targets(job.subject, recipe.target)
+    session.training_split(job.subject, job.split, recipe)
     development = session.development(job.subject, job.split, recipe.signals)
     build_encoder(
         recipe.encoder.name,

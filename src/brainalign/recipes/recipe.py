@@ -69,6 +69,7 @@ class SignalSettings(Settings):
     """How trials become the encoder's input; everything fitted is fitted on training trials."""
 
     channels: Literal["all", "posterior"] | list[str] = "all"
+    n_channels: int | None = Field(None, ge=1, description="of those, so many in one random order: for learning curves")
     tmin: float | None = Field(None, description="seconds from stimulus onset, inclusive")
     tmax: float | None = Field(None, description="seconds from stimulus onset, exclusive")
     transform: Literal["none", "sqrt"] = Field("none", description="sqrt stabilises the variance of spike counts")
@@ -113,6 +114,9 @@ class GenerativeSettings(Settings):
         "auto", description="dual: kernel of images; primal: sums over images; auto: whichever is smaller"
     )
     bands: Literal["equal", "learned"] | list[float] = Field("equal", description="weights of the layers")
+    field: Literal["flat", "learned"] = Field(
+        "flat", description="weights of the cells of gridN features, shared by all layers: a receptive field"
+    )
     ridge: Literal["validation", "loo"] | float = Field(
         "validation",
         description="penalty: by validation loss around the leave-one-out optimum, that itself, or a number",
@@ -142,6 +146,7 @@ class GenerativeSettings(Settings):
 class TrainingSettings(Settings):
     """The optimiser and its budget."""
 
+    n_images: int | None = Field(None, ge=3, description="training images, in one random order: for learning curves")
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)

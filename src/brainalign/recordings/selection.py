@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+import numpy as np
+
 from brainalign.errors import InputError
 from brainalign.recordings.recording import Recording
 
@@ -21,6 +23,10 @@ class Selection(Protocol):
     @property
     def channels(self) -> str | Sequence[str]:
         """'all', 'posterior' or names."""
+
+    @property
+    def n_channels(self) -> int | None:
+        """How many of them, in one random order; None for all."""
 
     @property
     def tmin(self) -> float | None:
@@ -58,12 +64,15 @@ def select_signals(recording: Recording, settings: Selection) -> Recording:
     Raises
     ------
     InputError
-        If a channel is missing or the window holds no sample.
+        If a channel is missing, more are asked for than there are, or the window holds no sample.
     """
     if settings.channels == "posterior":
         recording = recording.pick(posterior_channels(recording))
     elif settings.channels != "all":
         recording = recording.pick(tuple(settings.channels))
+    if settings.n_channels is not None and settings.n_channels < recording.n_chans:
+        order = np.random.default_rng(0).permutation(recording.n_chans)[: settings.n_channels]
+        recording = recording.pick(tuple(recording.ch_names[i] for i in sorted(order)))
     if recording.sfreq is not None and (settings.tmin is not None or settings.tmax is not None):
         recording = recording.crop(settings.tmin, settings.tmax)
     return recording
