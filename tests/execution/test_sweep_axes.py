@@ -127,3 +127,21 @@ def test_runs_beside_one_another_in_one_page(runs):
     assert points(found["difference"]) in page
     with pytest.raises(InputError, match="is a sweep"):
         rebuild_report(runs / "sweep-mixed", beside=[runs / "one"])
+
+
+def test_learning_curves_over_images_and_channels(own, tmp_path, shared_cache):
+    sweep(
+        "generative", over=["training.n_images=12,36", "signals.n_channels=6,24"], dataset=own, out=tmp_path / "s",
+        settings=[*SETTINGS, "target.layers=[0, 1]"], cache=shared_cache, device="cpu",
+    )  # fmt: skip
+    rows = table(tmp_path / "s")
+    found = {(row["training.n_images"], row["signals.n_channels"]): tmp_path / "s" / row["run"] for row in rows}
+    assert {key: read_result(run).n_train for key, run in found.items()} == {
+        ("12", "6"): 12, ("12", "24"): 12, ("36", "6"): 36, ("36", "24"): 36,
+    }  # fmt: skip
+    scores = {key: read_result(run).metrics.test.mrr for key, run in found.items()}
+    assert scores["36", "24"] > scores["12", "6"]
+    with pytest.raises(InputError, match="has 45"):
+        train("generative", dataset=own, out=tmp_path / "r", cache=shared_cache, device="cpu",
+              settings=[*SETTINGS, "target.layers=[0, 1]", "training.n_images=46"])  # fmt: skip
+    assert not (tmp_path / "r").exists()

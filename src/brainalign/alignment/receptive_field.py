@@ -14,6 +14,7 @@ from brainalign.alignment.targets import AnyTargets
 from brainalign.features.pooling import check_pooling
 
 STEPS = 60
+PULL = 1e-3  # towards equal weights, so that a signal that follows no cell draws no field
 
 
 def grid_side(targets: AnyTargets) -> int | None:
@@ -68,7 +69,7 @@ def learn_cells(
     log_penalty = torch.zeros((), dtype=torch.float64, device=raw.device, requires_grad=True)
     optimizer = torch.optim.Adam([logits, log_penalty], lr=0.15)
     for _ in range(STEPS):
-        loss = loo_loss(torch.softmax(logits, 0), log_penalty.exp(), kernels, y)
+        loss = loo_loss(torch.softmax(logits, 0), log_penalty.exp(), kernels, y) + PULL * logits.square().mean()
         optimizer.zero_grad()
         torch.autograd.backward(loss)
         optimizer.step()
