@@ -28,6 +28,7 @@ class Target(_Part):
     backbone: str
     layers: list[str | int]
     layer_weights: list[float] | None = None
+    cell_weights: list[float] | None = None
     depth: float
     pooling: str
 
@@ -38,14 +39,19 @@ class Target(_Part):
 
     @property
     def words(self) -> str:
-        """The layers for people: `layer 7`, or `layers 0-15, head`."""
-        spans: list[list[str]] = []
+        """The layers for people: `layer 7`, `layers 0-15, head`, of several models `layers 1:0-15, 2:0-20`."""
+        spans: list[tuple[str, list[str]]] = []
         for name in map(str, self.layers):
-            if spans and name.isdigit() and spans[-1][-1].isdigit() and int(name) == int(spans[-1][-1]) + 1:
-                spans[-1].append(name)
+            model, _, own = name.rpartition(":")
+            follows = bool(spans) and spans[-1][0] == model and own.isdigit() and spans[-1][1][-1].isdigit()
+            if follows and int(own) == int(spans[-1][1][-1]) + 1:
+                spans[-1][1].append(own)
             else:
-                spans.append([name])
-        said = ", ".join(span[0] if len(span) == 1 else f"{span[0]}-{span[-1]}" for span in spans)
+                spans.append((model, [own]))
+        said = ", ".join(
+            (f"{model}:" if model else "") + (span[0] if len(span) == 1 else f"{span[0]}-{span[-1]}")
+            for model, span in spans
+        )
         return f"layers {said}" if len(self.layers) > 1 else f"layer {said}"
 
 

@@ -23,6 +23,7 @@ from brainalign.execution.session import Session
 from brainalign.features.aliases import resolve_alias
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
+from brainalign.recipes.recipe import MIXTURE_MARK
 
 FIT_FILES = (
     "recipe.yaml", "history.csv", "candidates.csv", "model.safetensors", "epochs.safetensors", "validation.npz",
@@ -70,6 +71,7 @@ def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory
             "layer": layer,
             "layers": [band.layer for band in best.targets.bands],
             "layer_weights": best.aligner.layer_weights,
+            "cell_weights": getattr(best.aligner, "cell_weights", None),
             "settings": best.settings,
             "pooling": pooling,
             "depth": best.depth,
@@ -213,9 +215,10 @@ def _result(
             "split": job.split,
             "seed": job.seed,
             "target": {
-                "backbone": resolve_alias(recipe.target.backbone),
+                "backbone": MIXTURE_MARK.join(map(resolve_alias, recipe.target.backbones)),
                 "layers": facts["layers"],
                 "layer_weights": facts["layer_weights"],
+                "cell_weights": facts["cell_weights"],
                 "depth": facts["depth"],
                 "pooling": facts["pooling"],
             },

@@ -172,7 +172,7 @@ class Session:
         wanted : iterable of (subject, TargetSettings)
         """
         together: dict[tuple[Any, ...], tuple[str, TargetSettings, dict[LayerSpec, None], dict[str, None]]] = {}
-        for subject, target in wanted:
+        for subject, target in ((s, _of_backbone(t, b)) for s, t in wanted for b in t.backbones):
             key = (id(self.stimuli(subject)), target.backbone, target.crop, target.weights)
             _, _, layers, poolings = together.setdefault(key, (subject, target, {}, {}))
             more_layers, more_poolings = _candidates(target)
@@ -229,6 +229,19 @@ class Session:
         return mixtures
 
     def _banks(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], Targets]:
+        if len(target.backbones) == 1:
+            return self._banks_of_one(subject, target)
+        found = {}
+        for number, backbone in enumerate(target.backbones, start=1):
+            # Layers of several models share names: those of the second are 2:0, 2:1, ...
+            banks = self._banks_of_one(subject, _of_backbone(target, backbone))
+            for (layer, pooling), bank in banks.items():
+                name = f"{number}:{layer}"
+                made = self._once(("named", id(bank), name), lambda b=bank, n=name: replace(b, layer=n))
+                found[name, pooling] = made
+        return found
+
+    def _banks_of_one(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], Targets]:
         features = self.features(subject, target)
         stimuli = self.stimuli(subject)
 
@@ -238,6 +251,11 @@ class Session:
             return Targets(bank.array, rows, features.backbone, layer, pooling, bank.depth)
 
         return {(a, b): self._once(("target", features[a, b].folder), lambda a=a, b=b: join(a, b)) for a, b in features}
+
+
+def _of_backbone(target: TargetSettings, backbone: str) -> TargetSettings:
+    """The same target of one model alone."""
+    return target.model_copy(update={"backbone": backbone})
 
 
 def _candidates(target: TargetSettings) -> tuple[list[LayerSpec], list[str]]:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 LayerSpec = int | float | str
 MIXTURE_MARK = "+"
@@ -18,6 +18,9 @@ class Settings(BaseModel):
 
 class TargetSettings(Settings):
     """Which image features a signal is aligned with.
+
+    `backbone` is one id, or several with `+` between them where `layers` names a mixture: its layers are then those of
+    all of them.
 
     `layer` and `pooling` are one choice, or `auto`: chosen on validation among `candidates` and `poolings`. Several
     `layers` are one target, a mixture (`layer: 1+3+5` says the same and can stand in a sweep's axis).
@@ -38,6 +41,11 @@ class TargetSettings(Settings):
     weights: Literal["pretrained", "random"] = "pretrained"
 
     @property
+    def backbones(self) -> list[str]:
+        """The models, one or several."""
+        return self.backbone.split(MIXTURE_MARK)
+
+    @property
     def mixed(self) -> list[LayerSpec] | None:
         """Layers of the mixture, None where the target is a single layer (or one that is still to be chosen)."""
         if self.layers is not None:
@@ -52,6 +60,12 @@ class TargetSettings(Settings):
         if value in ("", []):
             raise ValueError("give at least one layer, or null")
         return value
+
+    @model_validator(mode="after")
+    def _several_are_mixed(self) -> Self:
+        if len(self.backbones) > 1 and self.mixed is None:
+            raise ValueError("several backbones need a mixture: name its layers in target.layers")
+        return self
 
     @field_validator("poolings")
     @classmethod
@@ -213,7 +227,9 @@ class Recipe(Settings):
 
     def with_target(self, *, layer: LayerSpec, pooling: str, backbone: str | None = None) -> Recipe:
         """The same method aimed at one layer and pooling."""
-        change: dict[str, Any] = {"layer": layer, "layers": None, "pooling": pooling}
+        change: dict[str, Any] = {"pooling": pooling}
+        if backbone is not None or len(self.target.backbones) == 1:  # several backbones keep the layers as they are
+            change |= {"layer": layer, "layers": None}
         if backbone is not None:
             change["backbone"] = backbone
         return self.model_copy(update={"target": self.target.model_copy(update=change)})

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from brainalign.evaluation.result import Result
-from brainalign.report.figures import BLUE, INK, MUTED, SERIES, WIDTH, Panel, draw, legend_above
+from brainalign.report.figures import BLUE, INK, MUTED, PAPER, SERIES, WIDTH, Panel, draw, legend_above
 from brainalign.report.page import csv_text
 
 if TYPE_CHECKING:
@@ -71,3 +72,41 @@ def layer_weights(result: Result) -> Panel | None:
     return Panel(
         "layer-weights", "Layers of the mixture", caption, alt, draw("weights", alt, paint, (WIDTH, 2.4)), table
     )
+
+
+def receptive_field(result: Result) -> Panel | None:
+    """Weight of every cell of the image; None where all count alike."""
+    weights = result.target.cell_weights
+    if weights is None:
+        return None
+    side = math.isqrt(len(weights))
+    cells = np.array(weights).reshape(side, side)
+    down, across = np.unravel_index(int(cells.argmax()), cells.shape)
+    alt = (
+        f"Weights of the {side} x {side} cells of the image, mean 1. Largest: row {down + 1} from the top, column "
+        f"{across + 1} from the left, {cells.max():.2f}; the smallest is {cells.min():.2f}."
+    )
+
+    def paint(ax: Axes) -> None:
+        mesh = ax.pcolormesh(cells, cmap="cividis", vmin=0, edgecolors=PAPER, linewidth=1)
+        ax.invert_yaxis()
+        ax.set_aspect("equal")
+        ax.grid(visible=False)
+        ax.set_xticks(np.arange(side) + 0.5, [str(i + 1) for i in range(side)])
+        ax.set_yticks(np.arange(side) + 0.5, [str(i + 1) for i in range(side)])
+        ax.tick_params(length=0)
+        ax.set_xlabel("column of the image, left to right")
+        ax.set_ylabel("row, top to bottom")
+        bar = ax.figure.colorbar(mesh, ax=ax, pad=0.03, fraction=0.045)
+        bar.outline.set_visible(False)
+        bar.set_label("weight (mean 1)")
+        bar.ax.grid(visible=False)
+
+    caption = (
+        "Where in the image the signal comes from: one weight a cell, shared by all layers and channels, learned on "
+        "leave-one-out residuals of the training images."
+    )
+    table = csv_text(
+        [{"row": i + 1, "column": j + 1, "weight": float(cells[i, j])} for i in range(side) for j in range(side)]
+    )
+    return Panel("field", "Receptive field", caption, alt, draw("field", alt, paint, (WIDTH, 3.4)), table)

@@ -66,6 +66,7 @@ def write_run_report(
         if trained
         else fit_figures.settings_tried(history, result),
         fit_figures.layer_weights(result),
+        fit_figures.receptive_field(result),
         run_figures.candidates(candidates, result),
         run_figures.stored_epochs(result),
         run_figures.cumulative_ranks(retrievals),
