@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -115,15 +115,34 @@ class FeatureMap:
         """The same bands, weighted otherwise."""
         return replace(self, weights=tuple(float(w) for w in weights))
 
-    def band_features(self, features: Tensor) -> list[Tensor]:
-        """Each band by itself, unweighted."""
+    def band_features(self, features: Tensor) -> Iterator[Tensor]:
+        """Each band by itself, unweighted, (n, size) float64; one at a time, so that one at a time is held."""
         parts = torch.split(features, self.dims, dim=1)
-        return [band(part) for band, part in zip(self.bands, parts, strict=True)]
+        return (band(part) for band, part in zip(self.bands, parts, strict=True))
+
+    def kernel(self, features: Tensor, others: Tensor | None = None) -> Tensor:
+        """Inner products of images, (n, dims) and (m, dims) to (n, m) float64, band by band.
+
+        Parameters
+        ----------
+        others : Tensor of shape (m, sum of dims), optional
+            The images themselves by default.
+        """
+        total = torch.zeros(len(features), len(features if others is None else others), dtype=torch.float64)
+        total = total.to(features.device)
+        own = zip(self.weights, self.band_features(features), strict=True)
+        theirs = None if others is None else self.band_features(others)
+        for weight, a in own:
+            total.addmm_(a, (a if theirs is None else next(theirs)).T, alpha=weight)
+        return total
 
     def __call__(self, features: Tensor) -> Tensor:
         """(n, sum of dims) to (n, size), float64."""
-        parts = self.band_features(features)
-        return torch.cat([math.sqrt(w) * part for w, part in zip(self.weights, parts, strict=True)], dim=1)
+        return torch.cat(list(self.weighted(features)), dim=1)
+
+    def weighted(self, features: Tensor) -> Iterator[Tensor]:
+        """Each band times the root of its weight."""
+        return (math.sqrt(w) * part for w, part in zip(self.weights, self.band_features(features), strict=True))
 
     def to(self, device: torch.device) -> FeatureMap:
         """On another device."""

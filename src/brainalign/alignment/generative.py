@@ -11,10 +11,10 @@ NeuroImage 56:400).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -142,7 +142,8 @@ class GenerativeAligner:
         tried = self._tried(data, solver, penalty, split)
         best = min(range(len(tried)), key=lambda i: tried[i].row["validation_loss"])
         chosen = tried[best]
-        self.map, self.covariance = _rounded(chosen.map), chosen.moments.second.float().double()
+        self.map = _rounded(solver.map(chosen.row["ridge"]))
+        self.covariance = chosen.moments.second.float().double()
         singles = recording if trials is None else select_signals(trials, self.recipe.signals)
         self._fit_noise(singles, split)
         self.facts = {
@@ -360,39 +361,39 @@ class GenerativeAligner:
         n, p = len(split.train), data.recording.n_chans * data.recording.n_times
         dual = form == "dual" or (form == "auto" and n < features.size)
         if dual:
-            pairs = list(_chunks(data, features, split.train))
-            return _Solver("dual", n, DualRidge(*(torch.cat(part) for part in zip(*pairs, strict=True))), None)
+            raw = data.images(split.train)
+            ridge = DualRidge(features.kernel(raw), data.signals(split.train))
+            cross = features.kernel(data.images(split.validation), raw)
+            return _Dual(ridge, cross, lambda: features.weighted(raw))
         statistics = GramStatistics(features.size, p, device=self.device)
         for a, y in _chunks(data, features, split.train):
             statistics.add(a, y)
-        return _Solver("primal", n, PrimalRidge(statistics), functools.partial(_chunks, data, features, split.train))
+        few = features(data.images(split.validation))
+        return _Primal(PrimalRidge(statistics), few, functools.partial(_chunks, data, features, split.train))
 
     def _loo_penalty(self, solver: _Solver) -> float:
         wanted = self.recipe.generative.ridge
         if not isinstance(wanted, str):
             return float(wanted)
-        return min((float(p) for p in PENALTIES * solver.scale), key=solver.loo_error)
+        return min((float(p) for p in PENALTIES), key=solver.loo_error)
 
     def _tried(self, data: _Data, solver: _Solver, penalty: float, split: Split) -> list[_Tried]:
         """Every setting of penalty and shrinkage, scored on validation."""
         settings = self.recipe.generative
         search = settings.ridge == "validation" and solver.form == "dual"
         signals = data.signals(split.validation)
-        assert self.feature_map is not None
-        features = self.feature_map(data.images(split.validation))
         tried = []
         for ridge in [penalty * factor for factor in AROUND] if search else [penalty]:
             analytic = settings.shrinkage == "analytic"
             moments = ResidualMoments.of(solver.loo_residuals(ridge), fourth=analytic)
-            fitted = solver.map(ridge)
-            predictions = fitted(features)
+            predictions = solver.validation(ridge)
             if analytic:
                 amounts: Sequence[float] = (moments.analytic_shrinkage(),)
             else:
                 amounts = SHRINKAGES if isinstance(settings.shrinkage, str) else (float(settings.shrinkage),)
             for amount in amounts:
                 density = log_likelihood(signals, predictions, cholesky(shrink(moments.second, amount)))
-                tried.append(_Tried({"ridge": ridge, "shrinkage": amount, **identification(density)}, fitted, moments))
+                tried.append(_Tried({"ridge": ridge, "shrinkage": amount, **identification(density)}, moments))
         return tried
 
     def _fit_noise(self, recording: Recording, split: Split) -> None:
@@ -466,34 +467,68 @@ class _Data:
         return values.flatten(1).double().to(self.device)
 
 
-@dataclass(frozen=True)
-class _Solver:
-    """Either form of ridge behind one face."""
-
-    form: str
-    n: int
-    ridge: Any
-    chunks: Any
+class _Solver(Protocol):
+    """Either form of ridge."""
 
     @property
-    def scale(self) -> float:
-        """Penalties are searched around the mean kernel diagonal, 1."""
-        return 1.0
+    def form(self) -> str:
+        """'dual' or 'primal'."""
 
     def map(self, penalty: float) -> RidgeMap:
-        fitted: RidgeMap = self.ridge.map(penalty)
-        return fitted
+        """The fit as a linear map of the features."""
+
+    def validation(self, penalty: float) -> Tensor:
+        """Predictions of the validation images, (n, p)."""
 
     def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
-        if self.form == "dual":
-            return iter([self.ridge.loo_residuals(penalty)])
-        found: Iterator[Tensor] = self.ridge.loo_residuals(self.chunks(), penalty)
-        return found
+        """Leave-one-out residuals, chunk by chunk."""
 
     def loo_error(self, penalty: float) -> float:
-        """Mean square of the residuals; of many outputs in the primal form, some."""
-        if self.form == "dual":
-            return float(self.ridge.loo_residuals(penalty).square().mean())
+        """Mean square of the leave-one-out residuals."""
+
+
+@dataclass(frozen=True)
+class _Dual:
+    """From kernels: the features themselves are gone through only once more, for the map."""
+
+    ridge: DualRidge
+    cross: Tensor
+    bands: Callable[[], Iterator[Tensor]]
+    form: str = "dual"
+
+    def map(self, penalty: float) -> RidgeMap:
+        return self.ridge.map(penalty, self.bands())
+
+    def validation(self, penalty: float) -> Tensor:
+        return self.ridge.predict(self.cross, penalty)
+
+    def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
+        return iter([self.ridge.loo_residuals(penalty)])
+
+    def loo_error(self, penalty: float) -> float:
+        return float(self.ridge.loo_residuals(penalty).square().mean())
+
+
+@dataclass(frozen=True)
+class _Primal:
+    """From sums over images: residuals take another pass over them."""
+
+    ridge: PrimalRidge
+    few: Tensor
+    chunks: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    form: str = "primal"
+
+    def map(self, penalty: float) -> RidgeMap:
+        return self.ridge.map(penalty)
+
+    def validation(self, penalty: float) -> Tensor:
+        return self.ridge.map(penalty)(self.few)
+
+    def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
+        return self.ridge.loo_residuals(self.chunks(), penalty)
+
+    def loo_error(self, penalty: float) -> float:
+        """Of many outputs, some."""
         total, count = 0.0, 0
         outputs = slice(0, None, max(1, len(self.ridge.output_mean) // PROBED_OUTPUTS))
         fitted = self.ridge.map(penalty, outputs)
@@ -507,7 +542,6 @@ class _Solver:
 @dataclass(frozen=True)
 class _Tried:
     row: dict[str, float]
-    map: RidgeMap
     moments: ResidualMoments
 
 

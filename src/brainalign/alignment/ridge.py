@@ -44,7 +44,8 @@ class DualRidge:
 
     Parameters
     ----------
-    features : Tensor of shape (n, n_features)
+    kernel : Tensor of shape (n, n)
+        Inner products of the images' features, not centred.
     outputs : Tensor of shape (n, n_outputs)
 
     Raises
@@ -53,15 +54,21 @@ class DualRidge:
         If the two do not belong together, or there are fewer than three images.
     """
 
-    def __init__(self, features: Tensor, outputs: Tensor) -> None:
-        _check(features, outputs)
-        a, y = features.double(), outputs.double()
-        self.feature_mean, self.output_mean = a.mean(0), y.mean(0)
-        self._a = a - self.feature_mean
+    def __init__(self, kernel: Tensor, outputs: Tensor) -> None:
+        _check(kernel, outputs)
+        self.kernel, y = kernel.double(), outputs.double()
+        self.output_mean = y.mean(0)
         self._y = y - self.output_mean
-        values, self._u = torch.linalg.eigh(self._a @ self._a.T)
+        rows = self.kernel.mean(0)
+        values, self._u = torch.linalg.eigh(self.kernel - rows - rows[:, None] + rows.mean())
         self._s = values.clamp_min(0)
         self._uy = self._u.T @ self._y
+
+    @classmethod
+    def of_features(cls, features: Tensor, outputs: Tensor) -> DualRidge:
+        """From features (n, n_features)."""
+        a = features.double()
+        return cls(a @ a.T, outputs)
 
     def leverage(self, penalty: float) -> Tensor:
         """Diagonal of H, (n,)."""
@@ -74,10 +81,20 @@ class DualRidge:
         residuals: Tensor = (self._y - fitted) / (1 - self.leverage(penalty)).clamp_min(FLOOR)[:, None]
         return residuals
 
-    def map(self, penalty: float) -> RidgeMap:
-        """The fit on all images."""
-        weights = self._a.T @ (self._u @ (self._uy / (self._s + penalty)[:, None]))
-        return RidgeMap(weights, self.output_mean - self.feature_mean @ weights)
+    def weights(self, penalty: float) -> tuple[Tensor, Tensor]:
+        """Weights of the images (n, n_outputs), each column summing to 0, and the intercept (n_outputs,)."""
+        weights = self._u @ (self._uy / (self._s + penalty)[:, None])
+        return weights, self.output_mean - self.kernel.mean(0) @ weights
+
+    def predict(self, cross: Tensor, penalty: float) -> Tensor:
+        """Predict from inner products with the training images, (m, n) to (m, n_outputs)."""
+        weights, intercept = self.weights(penalty)
+        return cross.double() @ weights + intercept
+
+    def map(self, penalty: float, features: Iterable[Tensor]) -> RidgeMap:
+        """The same fit as a linear map of the features, which come in parts (n, some features) side by side."""
+        weights, intercept = self.weights(penalty)
+        return RidgeMap(torch.cat([part.double().T @ weights for part in features]), intercept)
 
 
 class GramStatistics:

@@ -49,9 +49,9 @@ def settings_tried(history: Rows, result: Result) -> Panel:
 
 
 def layer_weights(result: Result) -> Panel | None:
-    """Share of every layer of a mixture; None for a single layer."""
+    """Share of every layer of a mixture; None for a single layer and for equal weights."""
     weights, names = result.target.layer_weights, [str(name) for name in result.target.layers]
-    if weights is None or len(weights) < 2:
+    if weights is None or len(weights) < 2 or max(weights) - min(weights) < 1e-9:
         return None
     best = names[int(np.argmax(weights))]
     alt = f"Weights of the {len(names)} layers of the target, summing to 1. Largest: layer {best}, {max(weights):.3f}."
@@ -60,7 +60,7 @@ def layer_weights(result: Result) -> Panel | None:
         places = np.arange(len(names))
         ax.bar(places, weights, color=BLUE, width=0.7)
         ax.axhline(1 / len(names), color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), label="equal weights")
-        step = max(1, len(names) // 18)
+        step = max(1, len(names) * (1 + max(map(len, names))) // 40)
         ax.set_xticks(places[::step], names[::step])
         ax.set_xlabel("layer")
         ax.set_ylabel("weight")
