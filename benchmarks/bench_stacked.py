@@ -2,10 +2,10 @@
 
     python benchmarks/bench_stacked.py [--threads 1] [--rounds 5] [--width 256] [--chans 89]
 
-Each stack has the size that `stack_size` gives it (`runs`); where that is 1 the library does not stack, and the two are
-the same. `plain8` stacks eight runs whatever their size, to show what the rule avoids. `floor` is the time of the matrix
-products alone at the speed of one large product on this machine, over the time of the stack: the share of the arithmetic
-floor.
+Each stack has the size that `stack_size` gives it (`runs`); where that is 1 the library does not stack, and the two
+are the same. `plain8` stacks eight runs whatever their size, to show what the rule avoids. `floor`: the time of the
+matrix products alone at the speed of one large product on this machine, over the time of the stack: the share of the
+arithmetic floor.
 """
 
 from __future__ import annotations

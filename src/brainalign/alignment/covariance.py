@@ -82,7 +82,11 @@ def cholesky(covariance: Tensor) -> Tensor:
     load = 0.0
     scale = float(covariance.diagonal().mean())
     for _ in range(12):
-        factor, failed = torch.linalg.cholesky_ex(covariance + load * scale * torch.eye(len(covariance)).to(covariance))
+        loaded = covariance
+        if load:
+            loaded = covariance.clone()
+            loaded.diagonal().add_(load * scale)
+        factor, failed = torch.linalg.cholesky_ex(loaded)
         if not bool(failed):
             regular: Tensor = factor
             return regular

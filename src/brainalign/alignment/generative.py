@@ -43,10 +43,10 @@ from brainalign.recordings.whitening import noise_covariance, whitening_matrix
 SCHEMA = "brainalign.generative/1"
 Repetitions = int | Sequence[int] | None
 CHUNK = 2048
-PENALTIES = np.logspace(-3, 2, 21)
+PENALTIES = tuple(float(p) for p in np.logspace(-3, 2, 21))
 AROUND = (1.0, 1.778, 3.162)  # of the leave-one-out optimum, tried on validation
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
-PROBED_OUTPUTS = 256  # of many outputs, those on which the leave-one-out penalty is found
+PROBED_IMAGES, PROBED_OUTPUTS = 4096, 64  # of many, those on which the primal form finds its penalty
 FOURTH_OUTPUTS = 4096  # above so many the analytic shrinkage would need as much memory again
 
 
@@ -369,13 +369,16 @@ class GenerativeAligner:
         for a, y in _chunks(data, features, split.train):
             statistics.add(a, y)
         few = features(data.images(split.validation))
-        return _Primal(PrimalRidge(statistics), few, functools.partial(_chunks, data, features, split.train))
+        chunks = functools.partial(_chunks, data, features)
+        some = split.train[:: max(1, -(-n // PROBED_IMAGES))]
+        return _Primal(PrimalRidge(statistics), few, lambda: chunks(split.train), lambda: chunks(some))
 
     def _loo_penalty(self, solver: _Solver) -> float:
         wanted = self.recipe.generative.ridge
         if not isinstance(wanted, str):
             return float(wanted)
-        return min((float(p) for p in PENALTIES), key=solver.loo_error)
+        errors = solver.loo_errors(PENALTIES)
+        return PENALTIES[errors.index(min(errors))]
 
     def _tried(self, data: _Data, solver: _Solver, penalty: float, split: Split) -> list[_Tried]:
         """Every setting of penalty and shrinkage, scored on validation."""
@@ -483,8 +486,8 @@ class _Solver(Protocol):
     def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
         """Leave-one-out residuals, chunk by chunk."""
 
-    def loo_error(self, penalty: float) -> float:
-        """Mean square of the leave-one-out residuals."""
+    def loo_errors(self, penalties: Sequence[float]) -> list[float]:
+        """Mean square of the leave-one-out residuals at each penalty."""
 
 
 @dataclass(frozen=True)
@@ -505,8 +508,8 @@ class _Dual:
     def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
         return iter([self.ridge.loo_residuals(penalty)])
 
-    def loo_error(self, penalty: float) -> float:
-        return float(self.ridge.loo_residuals(penalty).square().mean())
+    def loo_errors(self, penalties: Sequence[float]) -> list[float]:
+        return [float(self.ridge.loo_residuals(penalty).square().mean()) for penalty in penalties]
 
 
 @dataclass(frozen=True)
@@ -516,6 +519,7 @@ class _Primal:
     ridge: PrimalRidge
     few: Tensor
     chunks: Callable[[], Iterator[tuple[Tensor, Tensor]]]
+    some: Callable[[], Iterator[tuple[Tensor, Tensor]]]
     form: str = "primal"
 
     def map(self, penalty: float) -> RidgeMap:
@@ -527,16 +531,10 @@ class _Primal:
     def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
         return self.ridge.loo_residuals(self.chunks(), penalty)
 
-    def loo_error(self, penalty: float) -> float:
-        """Of many outputs, some."""
-        total, count = 0.0, 0
+    def loo_errors(self, penalties: Sequence[float]) -> list[float]:
+        """Of many images and outputs, some: a mean over a hundred thousand residuals is exact enough to rank."""
         outputs = slice(0, None, max(1, len(self.ridge.output_mean) // PROBED_OUTPUTS))
-        fitted = self.ridge.map(penalty, outputs)
-        for a, y in self.chunks():
-            room = 1 - self.ridge.leverage(a, penalty)
-            residuals = (y[:, outputs] - fitted(a)) / room[:, None]
-            total, count = total + float(residuals.square().sum()), count + residuals.numel()
-        return total / count
+        return self.ridge.loo_errors(self.some(), penalties, outputs)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ signals to the fitted values, the residual of image i under the fit without it i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -162,10 +162,29 @@ class PrimalRidge:
         found: Tensor = 1 / self.n + projected.square() @ (1 / (self._s + penalty))
         return found
 
-    def map(self, penalty: float, outputs: slice = slice(None)) -> RidgeMap:
-        """The fit on all images, of all outputs or some."""
-        weights = self._v @ (self._vy[:, outputs] / (self._s + penalty)[:, None])
-        return RidgeMap(weights, self.output_mean[outputs] - self.feature_mean @ weights)
+    def map(self, penalty: float) -> RidgeMap:
+        """The fit on all images."""
+        weights = self._v @ (self._vy / (self._s + penalty)[:, None])
+        return RidgeMap(weights, self.output_mean - self.feature_mean @ weights)
+
+    def loo_errors(
+        self, chunks: Iterable[tuple[Tensor, Tensor]], penalties: Sequence[float], outputs: slice = slice(None)
+    ) -> list[float]:
+        """Mean squared leave-one-out residual at each penalty over the images that come, of all outputs or some.
+
+        Images are projected on the eigenvectors once, for all penalties.
+        """
+        gains = [1 / (self._s + penalty) for penalty in penalties]
+        totals, count = [0.0] * len(gains), 0
+        for features, signals in chunks:
+            projected = (features.double() - self.feature_mean) @ self._v
+            y = signals[:, outputs].double() - self.output_mean[outputs]
+            room = (1 - 1 / self.n - projected.square() @ torch.stack(gains, 1)).clamp_min(FLOOR)
+            for number, gain in enumerate(gains):
+                residuals = (y - projected @ (gain[:, None] * self._vy[:, outputs])) / room[:, number, None]
+                totals[number] += float(residuals.square().sum())
+            count += y.numel()
+        return [total / count for total in totals]
 
     def loo_residuals(self, chunks: Iterable[tuple[Tensor, Tensor]], penalty: float) -> Iterator[Tensor]:
         """Residuals of each image under the fit without it, chunk by chunk, from a second pass over the images."""
