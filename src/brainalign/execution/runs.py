@@ -12,6 +12,7 @@ from brainalign.errors import InputError
 from brainalign.evaluation.result import read_result
 from brainalign.files import read_json
 from brainalign.report import write_run_report, write_sweep_report
+from brainalign.report.stack_report import write_stack_report
 from brainalign.stimuli import StimulusSet
 
 
@@ -80,6 +81,9 @@ def rebuild_report(
         dataset = str(read_json(place / "sweep.json")["dataset"])
         return write_sweep_report(place, lambda subject: _stimuli(dataset, subject, root, cache), out=target)
     result = read_result(place)
+    if (place / "stack.json").is_file():
+        stimuli = _stimuli(result.dataset, result.subject, root, cache)
+        return write_stack_report(place, stimuli, out=target, beside=beside)
     return write_run_report(place, _stimuli(result.dataset, result.subject, root, cache), out=target, beside=beside)
 
 

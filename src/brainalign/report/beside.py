@@ -61,8 +61,7 @@ def scores_panel(own: Result, others: Sequence[Rival]) -> Panel:
         return {"what": what, "top1": test.top1, "ci_lo": low, "ci_hi": high, "chance": test.chance_top1}
 
     rows = [row(own.recipe, own), *(row(rival.result.recipe + _layers(rival.result), rival.result) for rival in others)]
-    panel = headline_panel(rows)
-    return replace(panel, name="beside", title="Top-1 of all runs")
+    return replace(headline_panel(rows, name="beside"), title="Top-1 of all runs")
 
 
 def _layers(result: Result) -> str:

@@ -55,7 +55,7 @@ def bare_row(what: str, top1: float, chance: float) -> dict[str, Any]:
     return {"what": what, "top1": top1, "ci_lo": "", "ci_hi": "", "chance": chance}
 
 
-def headline_panel(rows: Rows) -> Panel:
+def headline_panel(rows: Rows, name: str = "headline") -> Panel:
     """Scores below one another, the first one the headline; see `bare_row` for the keys."""
     alt = "Top-1 accuracy. " + " ".join(
         f"{r['what']}: {percent(r['top1'])}"
@@ -63,9 +63,9 @@ def headline_panel(rows: Rows) -> Panel:
         + f", chance {percent(r['chance'])}."
         for r in rows
     )
-    svg = draw("headline", alt, lambda ax: _paint_headline(ax, rows), (WIDTH, 0.75 + 0.42 * len(rows)))
+    svg = draw(name, alt, lambda ax: _paint_headline(ax, rows), (WIDTH, 0.75 + 0.42 * len(rows)))
     caption = "Dot: share of queries whose image came first. Bar: 95 % interval over images. Grey tick: chance."
-    return Panel("headline", "Top-1 against chance", caption, alt, svg, csv_text(rows))
+    return Panel(name, "Top-1 against chance", caption, alt, svg, csv_text(rows))
 
 
 def _paint_headline(ax: Axes, rows: Rows) -> None:
