@@ -1,0 +1,216 @@
+"""The generative aligner: learns what is there, knows its noise, and says how sure it is."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import multivariate_normal
+from sklearn.linear_model import Ridge
+
+from brainalign.alignment import Aligner, ContrastiveAligner, MixedTargets, Targets
+from brainalign.alignment.families import build_aligner, load_aligner
+from brainalign.alignment.generative import GenerativeAligner
+from brainalign.errors import InputError
+from brainalign.protocols import Split
+from brainalign.recipes import load_recipe
+from brainalign.recordings import Recording
+
+N, P = 150, 20
+IDS = [f"i{i:03d}" for i in range(N)]
+SPLIT = Split("own/intra/v1", 0, tuple(IDS[:90]), tuple(IDS[90:120]), tuple(IDS[120:]), "image-disjoint")
+
+
+def recipe(*words, layer="0", modality="fmri"):
+    made = load_recipe("generative", modality=modality, overrides=list(words))
+    return made.with_target(layer=layer, pooling="mean")
+
+
+def problem(rng, *, noise=0.5, shuffled=False, repetitions=1):
+    features = rng.normal(size=(N, 12)).astype(np.float32)
+    clean = features @ rng.normal(size=(12, P))
+    correlated = rng.normal(size=(P, P)) / np.sqrt(P)
+    signals, ids = [], []
+    for _ in range(repetitions):
+        signals.append(clean + noise * (rng.normal(size=(N, P)) @ correlated + 0.3 * rng.normal(size=(N, P))))
+        ids += IDS
+    stacked = np.concatenate(signals)
+    if shuffled:
+        stacked = stacked[rng.permutation(len(stacked))]
+    recording = Recording.from_arrays(stacked, ids, modality="fmri")
+    return recording, Targets(features, {name: row for row, name in enumerate(IDS)}), SPLIT
+
+
+def fitted(problem, *words, **options):
+    recording, targets, split = problem
+    aligner = GenerativeAligner(recipe(*words, **options))
+    fit = aligner.fit([recording], {"image": targets}, split)
+    return aligner, fit
+
+
+def hits(aligner, recording, targets, ids):
+    similarity = aligner.similarity(recording.average(ids), {"image": targets.of(ids)})
+    return float((similarity.argmax(1) == np.arange(len(ids))).mean())
+
+
+def test_learns_a_linear_relation_and_not_a_shuffled_one(rng):
+    data = problem(rng)
+    aligner, fit = fitted(data)
+    assert isinstance(aligner, Aligner)
+    assert not aligner.has_epochs
+    assert hits(aligner, *data[:2], SPLIT.test) > 0.95
+    assert fit.chosen["validation_loss"] == min(row["validation_loss"] for row in fit.history)
+    data = problem(rng, shuffled=True)
+    assert hits(fitted(data)[0], *data[:2], SPLIT.test) < 0.2
+
+
+def test_fit_reads_no_test_stimulus(rng):
+    recording, targets, _ = data = problem(rng)
+    known = [*SPLIT.train, *SPLIT.validation]
+    a = fitted(data)[0]
+    b = fitted((recording.restrict(known), targets.restrict(known), SPLIT))[0]
+    assert torch.equal(a.map.coefficients, b.map.coefficients)
+    assert torch.equal(a.covariance, b.covariance)
+    assert a.temperature == b.temperature
+
+
+def test_the_whole_model_in_plain_numpy(rng):
+    """Prediction by scikit-learn's ridge, residuals by refits, density by scipy."""
+    recording, targets, _ = data = problem(rng)
+    aligner, _ = fitted(data, "generative.ridge=0.7", "generative.shrinkage=0.4")
+    x, y = targets.of(SPLIT.train).astype(float), recording.average(SPLIT.train)[:, :, 0].astype(float)
+    mean, scale = x.mean(0), x.std(0) * np.sqrt(12)
+    y_mean, y_scale = y.mean(0), y.std(0)
+    phi, z = (x - mean) / scale, (y - y_mean) / y_scale
+    residuals = np.empty_like(z)
+    for i in range(len(z)):
+        rest = np.arange(len(z)) != i
+        residuals[i] = z[i] - Ridge(alpha=0.7).fit(phi[rest], z[rest]).predict(phi[i : i + 1])[0]
+    covariance = residuals.T @ residuals / len(z)
+    covariance = 0.6 * covariance + 0.4 * np.diag(np.diag(covariance))
+    predicted = Ridge(alpha=0.7).fit(phi, z).predict((targets.of(SPLIT.test) - mean) / scale)
+    signals = recording.average(SPLIT.test)
+    measured = (signals[:, :, 0] - y_mean) / y_scale
+    expected = [[multivariate_normal(m, covariance).logpdf(s) for m in predicted] for s in measured]
+    found = aligner.log_density(signals, targets.of(SPLIT.test))
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-3)  # coefficients are kept in float32
+    np.testing.assert_allclose(
+        aligner.predict_signal(targets.of(SPLIT.test))[:, :, 0], predicted * y_scale + y_mean, rtol=1e-3, atol=1e-3
+    )
+
+
+def test_save_and_load_give_the_same_similarities(rng, tmp_path):
+    recording, targets, _ = data = problem(rng, repetitions=3)
+    aligner, _ = fitted(data)
+    aligner.save(tmp_path / "m.safetensors")
+    again = load_aligner(tmp_path / "m.safetensors")
+    x, y = recording.average(SPLIT.test), {"image": targets.of(SPLIT.test)}
+    for count in (None, 1, 3):
+        np.testing.assert_array_equal(
+            again.similarity(x, y, repetitions=count), aligner.similarity(x, y, repetitions=count)
+        )
+    assert again.recipe == aligner.recipe
+    assert type(build_aligner(again.recipe)) is GenerativeAligner
+    with pytest.raises(InputError, match="schema"):
+        ContrastiveAligner.load(tmp_path / "m.safetensors")
+
+
+@pytest.mark.parametrize("pair", [("dual", "primal")])
+def test_both_forms_give_one_model(rng, pair):
+    recording, targets, _ = data = problem(rng)
+    words = ["generative.ridge=0.7", "generative.shrinkage=0.3"]
+    a, b = (fitted(data, f"generative.form={form}", *words)[0] for form in pair)
+    assert (a.facts["form"], b.facts["form"]) == pair
+    x, y = recording.average(SPLIT.test), targets.of(SPLIT.test)
+    np.testing.assert_allclose(a.log_density(x, y), b.log_density(x, y), rtol=1e-4, atol=1e-3)
+
+
+def test_the_posterior_is_bayes_rule(rng):
+    recording, targets, _ = data = problem(rng, noise=4.0)
+    aligner, _ = fitted(data)
+    x, y = recording.average(SPLIT.test), targets.of(SPLIT.test)
+    flat = aligner.posterior(x, y)
+    np.testing.assert_allclose(flat.sum(1), 1, rtol=1e-10)
+    soft = np.exp(aligner.similarity(x, {"image": y}).astype(float))
+    np.testing.assert_allclose(flat, soft / soft.sum(1, keepdims=True), rtol=1e-4, atol=1e-7)
+    prior = rng.uniform(0.1, 3, len(y))
+    expected = flat * prior
+    np.testing.assert_allclose(
+        aligner.posterior(x, y, prior=prior), expected / expected.sum(1, keepdims=True), rtol=1e-6
+    )
+    with pytest.raises(InputError, match="positive weights"):
+        aligner.posterior(x, y, prior=prior[:-1])
+
+
+def test_a_single_trial_is_scored_with_a_single_trials_noise(rng):
+    recording, targets, _ = data = problem(rng, noise=5.0, repetitions=8)
+    aligner, _ = fitted(data)
+    whole, one = aligner.noise(8), aligner.noise(1)
+    trial = aligner.trial_noise
+    np.testing.assert_allclose((one - whole).diagonal(), (trial * (1 - 1 / 8)).diagonal(), rtol=0.2, atol=0.05)
+    plain, _ = fitted(data, "generative.trial_noise=false")
+    assert plain.trial_noise is None
+    x, y = recording.average(SPLIT.test, repetitions=1), {"image": targets.of(SPLIT.test)}
+    surprise = {}
+    for name, found in {"aware": aligner, "plain": plain}.items():
+        s = found.similarity(x, y, repetitions=1).astype(float)
+        surprise[name] = (np.log(np.exp(s).sum(1)) - np.diag(s)).mean()
+    assert surprise["aware"] < surprise["plain"]
+    mixed = aligner.similarity(x, y, repetitions=[1] * 15 + [8] * 15)
+    np.testing.assert_array_equal(mixed[:15], aligner.similarity(x[:15], y, repetitions=1))
+    np.testing.assert_array_equal(mixed[15:], aligner.similarity(x[15:], y, repetitions=8))
+
+
+def test_predictions_come_in_the_units_of_the_recording(rng):
+    features = rng.normal(size=(N, 12)).astype(np.float32)
+    counts = np.square(2 + 0.3 * features @ rng.normal(size=(12, P)) / 3)
+    recording = Recording.from_arrays(counts, IDS, modality="spikes")
+    targets = Targets(features, {name: row for row, name in enumerate(IDS)})
+    aligner = GenerativeAligner(recipe(modality="spikes"))
+    aligner.fit([recording], {"image": targets}, SPLIT)
+    found = aligner.predict_signal(targets.of(SPLIT.test))[:, :, 0]
+    truth = recording.average(SPLIT.test)[:, :, 0]
+    assert np.corrcoef(found.ravel(), truth.ravel())[0, 1] > 0.98
+    assert np.abs(found - truth).mean() < 0.1 * truth.mean()
+    z = aligner.transform(recording.average(SPLIT.train))
+    np.testing.assert_allclose(z.mean(0), 0, atol=1e-4)
+    np.testing.assert_allclose(z.std(0), 1, atol=1e-3)
+
+
+def test_layers_are_weighted_as_asked(rng):
+    recording, targets, _ = problem(rng)
+    noise = Targets(rng.normal(size=(N, 30)).astype(np.float32), targets.rows, "", "1", "mean")
+    mixed = MixedTargets((targets, noise))
+    equal, _ = fitted((recording, mixed, SPLIT), layer="0+1")
+    given, _ = fitted((recording, mixed, SPLIT), "generative.bands=[3, 1]", layer="0+1")
+    learned, _ = fitted((recording, mixed, SPLIT), "generative.bands=learned", layer="0+1")
+    assert equal.layer_weights == [0.5, 0.5]
+    assert given.layer_weights == [0.75, 0.25]
+    assert learned.layer_weights[0] > 0.8
+    with pytest.raises(InputError, match="1 weights for 2 layers"):
+        fitted((recording, mixed, SPLIT), "generative.bands=[3]", layer="0+1")
+
+
+def test_principal_components_and_analytic_shrinkage_work_too(rng):
+    data = problem(rng)
+    aligner, fit = fitted(data, "target.components=8", "generative.shrinkage=analytic", "generative.ridge=loo")
+    assert aligner.feature_map.size == 8
+    assert len(fit.history) == 1
+    assert 0 <= fit.chosen["shrinkage"] <= 1
+    assert hits(aligner, *data[:2], SPLIT.test) > 0.5
+
+
+def test_wrong_shapes_and_settings_are_refused(rng):
+    recording, targets, _ = data = problem(rng)
+    with pytest.raises(InputError, match="has not been fitted"):
+        GenerativeAligner(recipe()).predict_signal(np.zeros((1, 12)))
+    aligner, _ = fitted(data)
+    with pytest.raises(InputError, match=r"shape \(1, 19, 1\), expected \(n, 20, 1\)"):
+        aligner.transform(np.zeros((1, 19, 1)))
+    with pytest.raises(InputError, match=r"shape \(1, 3\), expected \(n, 12\)"):
+        aligner.predict_signal(np.zeros((1, 3)))
+    with pytest.raises(InputError, match="one subject, 2 given"):
+        aligner.fit([recording, recording], {"image": targets}, SPLIT)
+    for word in ("generative.ridge=-1", "generative.shrinkage=1.5", "generative.bands=[-1, 2]", "generative.bands=[]"):
+        with pytest.raises(InputError, match="generative"):
+            recipe(word)
