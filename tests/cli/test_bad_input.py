@@ -57,6 +57,23 @@ def refused(words, command, own, tmp_path, capsys):
 
 
 ARGUMENTS = {
+    "several backbones, one layer": (
+        [*TRAIN, "--set", "target.layer=0", "--set", "target.backbone=timm:test_resnet+timm:test_vit"],
+        "several backbones need a mixture",
+    ),
+    "mixture of a layer that is not there": ([*TRAIN, "--set", "target.layers=[0, 99]"], "no layer '99'"),
+    "mixture range backwards": ([*TRAIN, "--set", "target.layers=3-1"], "no layer '3-1'"),
+    "more images than there are": ([*TRAIN, "--set", "training.n_images=5000"], "the split has"),
+    "field without a grid": (
+        ["train", "generative", "--dataset", OWN, "--out", OUT, "-q", "--device", "cpu", *FAST, "--set", "target.layers=[0, 1]", "--set", "target.pooling=mean", "--set", "generative.field=learned"],
+        "pooled by one gridN",
+    ),
+    "weights for other layers": (
+        ["train", "generative", "--dataset", OWN, "--out", OUT, "-q", "--device", "cpu", *FAST, "--set", "target.layers=[0, 1]", "--set", "generative.bands=[1, 2, 3]"],
+        "3 weights for 2 layers",
+    ),
+    "shrinkage above 1": (["train", "generative", "--dataset", OWN, "--out", OUT, "-q", "--device", "cpu", *FAST, "--set", "generative.shrinkage=2"], "between 0 and 1"),
+    "compare with nothing": (["compare", "TMP/a", "TMP/b"], "is not the folder of a run"),
     "unknown command": (["trian"], "No such command"),
     "missing option": (["train", "shallow-alignment"], "Missing option"),
     "unknown option": ([*TRAIN, "--sed", "1"], "No such option"),
