@@ -94,7 +94,8 @@ def test_the_closed_form_run_says_what_it_chose(runs):
     assert result.target.layer_weights == [0.5, 0.5]
     page = (runs / "closed/report.html").read_text()
     assert "Settings tried on validation" in page
-    assert "Layers of the mixture" in page
+    assert "Layers of the mixture" not in page  # equal weights show nothing
+    assert "Layers of the mixture" in (runs / "mixed/report.html").read_text()
     assert "Learning curve" not in page
     stored = read_predictions(runs / "closed")["similarity"].astype(float)
     posterior = np.exp(stored) / np.exp(stored).sum(1, keepdims=True)
@@ -145,3 +146,11 @@ def test_learning_curves_over_images_and_channels(own, tmp_path, shared_cache):
         train("generative", dataset=own, out=tmp_path / "r", cache=shared_cache, device="cpu",
               settings=[*SETTINGS, "target.layers=[0, 1]", "training.n_images=70"])  # fmt: skip
     assert not (tmp_path / "r").exists()
+
+
+def test_subjects_are_names_not_numbers(own, tmp_path, shared_cache):
+    sweep(
+        "shallow-alignment", over=["subject=01"], dataset=own, out=tmp_path / "s", cache=shared_cache, device="cpu",
+        settings=[*SETTINGS, "target.layer=1", "training.epochs=2"],
+    )  # fmt: skip
+    assert [row["subject"] for row in table(tmp_path / "s")] == ["01"]

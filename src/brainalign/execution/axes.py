@@ -57,7 +57,8 @@ def parse_axis(text: str, session: Session, recipe: Recipe, subject: str) -> Axi
     keys = [k for k in recipe_keys() if k not in ("name", "profile", "summary", "source", "family")]
     if name not in (*CONDITIONS, *SHORT, *keys):
         raise unknown_name("sweep axis", name, [*CONDITIONS, *SHORT, *keys], where="--over")
-    values = tuple(_values(listed)) if mark else _default_values(name, session, recipe, subject)
+    as_text = name == "subject"  # 01 is a name, not the number 1
+    values = tuple(_values(listed, as_text=as_text)) if mark else _default_values(name, session, recipe, subject)
     if not values:
         raise InputError(f"axis '{name}' has no values", where="--over", hint=f"for example --over {name}=a,b")
     if name in ("split", "seed") and not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in values):
@@ -71,9 +72,11 @@ def parse_axis(text: str, session: Session, recipe: Recipe, subject: str) -> Axi
     return Axis(name, values)
 
 
-def _values(listed: str) -> Iterator[Any]:
+def _values(listed: str, *, as_text: bool = False) -> Iterator[Any]:
     for word in filter(None, (w.strip() for w in listed.split(","))):
-        if span := re.fullmatch(r"(\d+)-(\d+)", word):
+        if as_text:
+            yield word.strip("'\"")
+        elif span := re.fullmatch(r"(\d+)-(\d+)", word):
             yield from range(int(span[1]), int(span[2]) + 1)
         else:
             yield yaml.safe_load(word)

@@ -18,6 +18,7 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.features.aliases import ALIASES, resolve_alias
 from brainalign.features.sources import parse_id
 from brainalign.protocols.registry import PROTOCOLS
+from brainalign.protocols.split import check_index
 from brainalign.recipes import load_recipe, recipe_names
 from brainalign.recipes.published_tables import RETRIEVAL_METRICS, Cell, PublishedTable, Way, settings_of
 
@@ -118,8 +119,9 @@ def check_wishes(table: PublishedTable, wishes: Wishes, place: Place) -> None:
     ------
     InputError
         For a backbone that is not in the table, an id without a source, a setting that a cell fixes itself or that no
-        recipe knows, a seed or a subject named twice.
+        recipe knows, a seed or a subject named twice, a split that is not frozen.
     """
+    check_index(wishes.split, place.dataset.info.protocol if place.dataset else table.name)
     for name, stand_in in wishes.backbones.items():
         if name not in table.backbones:
             raise unknown_name(f"backbone of {table.name}", name, table.backbones, where="--backbone")
@@ -234,7 +236,7 @@ def _group(cells: list[Cell], place: Place, wishes: Wishes) -> Group:
     if kinds & {"best", "final"}:
         settings += ["target.layer=auto", f"{CANDIDATES}={json.dumps(_candidates(way, kinds, stand_in, wishes))}"]
         over.append("layer")
-    over += [f"subject={','.join(map(json.dumps, place.subjects))}", f"seed={','.join(map(str, wishes.seeds))}"]
+    over += [f"subject={','.join(place.subjects)}", f"seed={','.join(map(str, wishes.seeds))}"]
     slug = "_".join([cells[0].row, *conditions])
     marks = _marks(way, stand_in, wishes)
     return Group(slug, way, cells, way.recipe or "", settings, protocol_of(way, place), over, marks)
