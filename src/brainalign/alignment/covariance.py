@@ -11,6 +11,7 @@ from torch import Tensor
 from brainalign.errors import InputError
 
 SMALLEST_SHARE = 0.05  # of every direction's variance that is never ascribed to trial noise
+BLOCK = 512  # columns of a symmetric product that are multiplied at once
 
 
 @dataclass(frozen=True)
@@ -40,13 +41,12 @@ class ResidualMoments:
                 second = torch.zeros(r.shape[1], r.shape[1], dtype=r.dtype, device=r.device)
                 quartic = torch.zeros_like(second) if fourth else torch.empty(0, 0)
             n += len(r)
-            second.addmm_(r.T, r)
+            add_products(second, r)
             if fourth:
-                square = r.square()
-                quartic.addmm_(square.T, square)
+                add_products(quartic, r.square())
         if n == 0:
             raise InputError("no residuals to take a covariance of")
-        return cls(n, second / n, quartic / n)
+        return cls(n, mirror(second).div_(n), mirror(quartic).div_(n))
 
     def analytic_shrinkage(self) -> float:
         """Share of the diagonal with the smallest expected error, from the residuals alone.
@@ -60,6 +60,27 @@ class ResidualMoments:
         off = ~torch.eye(len(scale), dtype=torch.bool, device=scale.device)
         strength = correlation.square()[off].sum()
         return float((variance[off].sum() / strength.clamp_min(1e-300)).clamp(0, 1)) if len(scale) > 1 else 0.0
+
+
+def add_products(total: Tensor, rows: Tensor) -> None:
+    """Add ``rows.T @ rows`` to the lower triangle of a total (p, p), in place.
+
+    What stands above the diagonal is left undefined until `mirror` puts it there: with many columns that saves almost
+    half of the multiplications.
+    """
+    p = len(total)
+    for start in range(0, p, BLOCK):
+        stop = min(start + BLOCK, p)
+        total[start:stop, :stop].addmm_(rows[:, start:stop].T, rows[:, :stop])
+
+
+def mirror(total: Tensor) -> Tensor:
+    """Copy the lower triangle of a square matrix to the upper one, in place; the matrix itself."""
+    p = len(total)
+    for start in range(0, p, BLOCK):
+        stop = min(start + BLOCK, p)
+        total[:start, start:stop] = total[start:stop, :start].T
+    return total
 
 
 def shrink(covariance: Tensor, amount: float) -> Tensor:
@@ -112,11 +133,15 @@ def split_noise(total: Tensor, trial_noise: Tensor, inverse_repetitions: float) 
         ``total - trial_noise * inverse_repetitions``; no direction keeps less than 5 % of its variance, so that an
         overestimated noise cannot leave a negative one.
     """
-    values, vectors = torch.linalg.eigh(total)
-    root = values.clamp_min(1e-12 * float(values.max())).sqrt()
-    inside = (vectors / root).T @ (trial_noise * inverse_repetitions) @ (vectors / root)
-    shares, turned = torch.linalg.eigh(inside)
-    back = vectors * root @ turned
+    noise = trial_noise * inverse_repetitions
+    # Where every direction keeps its 5 %, which a Cholesky factor tells, the difference is the answer already.
+    if not bool(torch.linalg.cholesky_ex((1 - SMALLEST_SHARE) * total - noise).info):
+        return total - noise
+    factor = cholesky(total)
+    inside = torch.linalg.solve_triangular(factor, noise, upper=False)
+    inside = torch.linalg.solve_triangular(factor, inside.T, upper=False)
+    shares, turned = torch.linalg.eigh((inside + inside.T) / 2)
+    back = factor @ turned
     left: Tensor = back * (1 - shares.clamp(0, 1 - SMALLEST_SHARE)) @ back.T
     return left
 
@@ -136,8 +161,9 @@ def log_likelihood(signals: Tensor, predictions: Tensor, factor: Tensor) -> Tens
     Tensor of shape (n, m), nats
     """
     p = len(factor)
-    a = torch.linalg.solve_triangular(factor, signals.T, upper=False)
-    b = torch.linalg.solve_triangular(factor, predictions.T, upper=False)
+    a, b = torch.linalg.solve_triangular(factor, torch.cat([signals, predictions]).T, upper=False).split(
+        [len(signals), len(predictions)], dim=1
+    )
     # Both centred on the mean prediction: the squares stay small, so their difference keeps its digits.
     centre = b.mean(1, keepdim=True)
     a, b = a - centre, b - centre

@@ -37,10 +37,10 @@ class Band:
 
     def __call__(self, features: Tensor) -> Tensor:
         """(n, dim) to (n, size), float64."""
-        values = (features.double() - self.mean) / self.scale
-        if self.components.numel():
-            values = values @ self.components
-        return values * self.gain
+        values = features - self.mean  # float64, as the mean is; new memory, so what follows may happen in place
+        if not self.components.numel():
+            return values.mul_(self.gain / self.scale)
+        return ((values / self.scale) @ self.components).mul_(self.gain)
 
 
 @dataclass(frozen=True)
@@ -142,7 +142,7 @@ class FeatureMap:
 
     def weighted(self, features: Tensor) -> Iterator[Tensor]:
         """Each band times the root of its weight."""
-        return (math.sqrt(w) * part for w, part in zip(self.weights, self.band_features(features), strict=True))
+        return (part.mul_(math.sqrt(w)) for w, part in zip(self.weights, self.band_features(features), strict=True))
 
     def to(self, device: torch.device) -> FeatureMap:
         """On another device."""

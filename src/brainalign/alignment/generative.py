@@ -90,6 +90,7 @@ class GenerativeAligner:
         self.map: RidgeMap | None = None
         self.covariance: Tensor | None = None
         self.trial_noise: Tensor | None = None
+        self._split: tuple[Tensor, Tensor, Tensor] | None = None
         self.temperature = 1.0
         self.cell_weights: list[float] | None = None
         self.facts: dict[str, Any] = {}
@@ -195,8 +196,13 @@ class GenerativeAligner:
     ) -> NDArray[np.float64]:
         """Log-density of each signal (n, n_chans, n_times) under each image (m, dim), (n, m), nats."""
         predictions, flat = self._predict(images), self._flatten(signals)
+        asked = np.asarray(1 if repetitions is None else repetitions)
+        if asked.shape not in ((), (len(flat),)) or asked.dtype.kind not in "iu" or (asked < 1).any():
+            raise InputError(
+                f"repetitions {repetitions} do not fit {len(flat)} signals", hint="one positive count each"
+            )
         known = repetitions is not None and self.trial_noise is not None
-        counts = np.broadcast_to(np.asarray(repetitions if known else 0, dtype=int), len(flat))
+        counts = np.broadcast_to(asked if known else 0, len(flat))
         found = np.empty((len(flat), len(predictions)))
         for count in np.unique(counts):
             factor = cholesky(self.noise(int(count) or None))
@@ -260,9 +266,14 @@ class GenerativeAligner:
         *_, covariance = self._fitted()
         held = self.facts["training_repetitions"]
         if repetitions is not None and self.trial_noise is not None and abs(repetitions - held) > 1e-9:
-            model = split_noise(covariance, self.trial_noise, 1 / held)
-            covariance = model + self.trial_noise / repetitions
+            covariance = self._model_covariance(covariance, self.trial_noise, held) + self.trial_noise / repetitions
         return shrink(covariance, self.facts["shrinkage"])
+
+    def _model_covariance(self, total: Tensor, trial: Tensor, held: float) -> Tensor:
+        """`split_noise`, once for all numbers of repetitions."""
+        if self._split is None or self._split[0] is not total or self._split[1] is not trial:
+            self._split = total, trial, split_noise(total, trial, 1 / held)
+        return self._split[2]
 
     @property
     def layer_weights(self) -> list[float] | None:
@@ -315,16 +326,31 @@ class GenerativeAligner:
                 aligner.trial_noise = parts["covariance"]["trial"].double().to(aligner.device)
             aligner.cell_weights = facts["shape"]["cell_weights"]
             aligner.facts, aligner.temperature = facts["shape"], float(facts["temperature"])
-        except (KeyError, RuntimeError) as error:
+            aligner._check_sizes()
+        except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
         return aligner
+
+    def _check_sizes(self) -> None:
+        """Refuse tensors of a file that do not belong together, before they meet a signal."""
+        transform, features, linear, covariance = self._fitted()
+        p = self.facts["n_chans"] * self.facts["n_times"]
+        transform(torch.zeros(1, self.facts["n_chans"], self.facts["n_times"]))
+        linear(features(torch.zeros(1, sum(features.dims), device=self.device)))
+        square = [covariance] if self.trial_noise is None else [covariance, self.trial_noise]
+        if linear.intercept.shape != (p,) or any(found.shape != (p, p) for found in square):
+            raise ValueError(f"expected sizes of {p} outputs")
 
     def _fit_signals(self, recording: Recording, split: Split, noise: NDArray[np.float64] | None) -> SignalTransform:
         whitener = None
         if self.recipe.signals.whiten == "mvnn":
             noise = noise_covariance(recording, split.train) if noise is None else noise
             whitener = torch.from_numpy(whitening_matrix(noise))
-        return SignalTransform.fit(torch.from_numpy(recording.average(split.train)), self.recipe.signals, whitener)
+        return SignalTransform.fit_chunks(
+            lambda: (torch.from_numpy(recording.average(part)) for part in _parts(split.train)),
+            self.recipe.signals,
+            whitener,
+        )
 
     def _fit_features(self, data: _Data, split: Split) -> FeatureMap:
         settings = self.recipe.target

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from brainalign.alignment.covariance import add_products, mirror
 from brainalign.errors import InputError
 
 Chunks = Callable[[], Iterable[tuple[Tensor, Tensor]]]
@@ -120,7 +121,8 @@ class GramStatistics:
         self.n += len(a)
         self.features += a.sum(0)
         self.outputs += y.sum(0)
-        self.gram.addmm_(a.T, a)
+        add_products(self.gram, a)
+        mirror(self.gram)
         self.cross.addmm_(a.T, y)
         return self
 
@@ -155,6 +157,7 @@ class PrimalRidge:
         values, self._v = torch.linalg.eigh(gram)
         self._s = values.clamp_min(0)
         self._vy = self._v.T @ cross
+        self._latest: tuple[float, RidgeMap] | None = None
 
     def leverage(self, features: Tensor, penalty: float) -> Tensor:
         """Diagonal of H for some of the images, (m, n_features) to (m,)."""
@@ -163,9 +166,11 @@ class PrimalRidge:
         return found
 
     def map(self, penalty: float) -> RidgeMap:
-        """The fit on all images."""
-        weights = self._v @ (self._vy / (self._s + penalty)[:, None])
-        return RidgeMap(weights, self.output_mean - self.feature_mean @ weights)
+        """The fit on all images. The latest is kept: predictions, residuals and the caller ask for the same one."""
+        if self._latest is None or self._latest[0] != penalty:
+            weights = self._v @ (self._vy / (self._s + penalty)[:, None])
+            self._latest = penalty, RidgeMap(weights, self.output_mean - self.feature_mean @ weights)
+        return self._latest[1]
 
     def loo_errors(
         self, chunks: Iterable[tuple[Tensor, Tensor]], penalties: Sequence[float], outputs: slice = slice(None)

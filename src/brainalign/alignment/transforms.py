@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +12,7 @@ from brainalign.errors import InputError
 from brainalign.recipes.recipe import SignalSettings, TargetSettings
 
 EPS = 1e-6
+FIT_ROWS = 2048  # signals transformed at once while fitting
 EXACT_LIMIT = 4096  # sides up to which principal components come from an exact eigendecomposition
 
 
@@ -40,19 +41,29 @@ class SignalTransform:
         InputError
             If `sqrt` is asked for and a value is negative.
         """
-        if settings.transform == "sqrt" and bool((signals < 0).any()):
-            raise InputError(
-                "transform=sqrt needs counts, but a signal is negative", where="signals.transform", hint="use none"
-            )
+        return cls.fit_chunks(lambda: torch.split(signals, FIT_ROWS), settings, whitener)
+
+    @classmethod
+    def fit_chunks(
+        cls, chunks: Callable[[], Iterable[Tensor]], settings: SignalSettings, whitener: Tensor | None = None
+    ) -> SignalTransform:
+        """Fit on training signals that come in chunks (m, n_chans, n_times), as often as `chunks` is called."""
         white = torch.empty(0, 0) if whitener is None else whitener.to(torch.float32)
         bare = cls(settings.transform == "sqrt", white, torch.zeros(1, 1), torch.ones(1, 1))
-        values = bare(signals).double()
+        if settings.transform == "sqrt":
+            _check_counts(chunks())
         if settings.scale == "none":
             return bare
-        axes = (0,) if settings.scale == "feature" else (0, 2)
-        mean = values.mean(dim=axes, keepdim=True)[0]
-        scale = (values - mean).square().mean(dim=axes, keepdim=True)[0].sqrt().clamp_min(EPS)
-        return cls(bare.sqrt, white, mean.float(), scale.float())
+        over = (0,) if settings.scale == "feature" else (0, 2)
+        count, total = 0, torch.zeros(())
+        for chunk in chunks():
+            values = bare(chunk).double()
+            count += values.numel() // (values.shape[1] * (values.shape[2] if over == (0,) else 1))
+            total = total.to(values) + values.sum(dim=over, keepdim=True)[0]
+        mean, square = total / count, torch.zeros_like(total)
+        for chunk in chunks():  # a second pass: squares of raw values would lose the digits of a small deviation
+            square += (bare(chunk).double() - mean).square().sum(dim=over, keepdim=True)[0]
+        return cls(bare.sqrt, white, mean.float(), (square / count).sqrt().clamp_min(EPS).float())
 
     def __call__(self, signals: Tensor) -> Tensor:
         """Transform (n, n_chans, n_times), float32."""
@@ -78,6 +89,13 @@ class SignalTransform:
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SignalTransform:
         """Inverse of `tensors`."""
         return cls(bool(tensors["sqrt"]), tensors["whitener"], tensors["mean"], tensors["scale"])
+
+
+def _check_counts(chunks: Iterable[Tensor]) -> None:
+    if any(bool((chunk < 0).any()) for chunk in chunks):
+        raise InputError(
+            "transform=sqrt needs counts, but a signal is negative", where="signals.transform", hint="use none"
+        )
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from brainalign.recordings.recording import Recording
 
 MAX_STIMULI = 2000
 SPLITS = 8
+BATCH = 64  # images whose halves are transformed, and multiplied, at once
 
 Transform = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
@@ -48,12 +49,14 @@ def trial_noise_covariance(
     names = [name for name in stimulus_ids if _is_repeated(recording, name)]
     if not names:
         raise InputError("no training image was repeated, so the noise is not known", hint="set trial_noise=false")
-    names = names[:: max(1, len(names) // MAX_STIMULI)]
+    names = names[:: -(-len(names) // MAX_STIMULI)]
     total: NDArray[np.float64] | None = None
-    for name in names:
-        differences = _half_differences(recording.read(recording.trials_of(name)), transform)
-        product = differences.T @ differences / len(differences)
-        total = product if total is None else total + product
+    for start in range(0, len(names), BATCH):
+        dealt = [_deal(recording.read(recording.trials_of(name))) for name in names[start : start + BATCH]]
+        values = transform(np.concatenate([halves for halves, _ in dealt]))
+        differences = (values[0::2] - values[1::2]) * np.concatenate([scales for _, scales in dealt])[:, None]
+        product = differences.T @ differences
+        total = product if total is None else np.add(total, product, out=total)
     assert total is not None
     return total / len(names)
 
@@ -63,16 +66,18 @@ def _is_repeated(recording: Recording, name: str) -> bool:
     return len(rows) > 1 and bool((recording.trials["n_averaged"].to_numpy()[rows] == 1).all())
 
 
-def _half_differences(trials: NDArray[np.float32], transform: Transform) -> NDArray[np.float64]:
-    """Differences of transformed half averages, scaled to single trials, (splits, p)."""
+def _deal(trials: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Averages of both halves in turn, (2 * splits, n_chans, n_times), and what scales their differences, (splits,).
+
+    Scaled, the squares of an image's differences sum to those of one single trial.
+    """
     n = len(trials)
     rng = np.random.default_rng(n)  # the same dealing wherever the same number of trials is met
-    halves, scales = [], []
-    for _ in range(SPLITS if n > 2 else 1):
+    splits = SPLITS if n > 2 else 1
+    shares = np.zeros((2 * splits, n), dtype=trials.dtype)
+    for row in range(0, 2 * splits, 2):
         order = rng.permutation(n)
-        first, second = order[: n // 2], order[n // 2 :]
-        halves += [trials[first].mean(0), trials[second].mean(0)]
-        scales.append(1 / np.sqrt(1 / len(first) + 1 / len(second)))
-    values = transform(np.stack(halves))
-    differences: NDArray[np.float64] = (values[0::2] - values[1::2]) * np.array(scales)[:, None]
-    return differences
+        shares[row, order[: n // 2]] = 1 / (n // 2)
+        shares[row + 1, order[n // 2 :]] = 1 / (n - n // 2)
+    halves: NDArray[np.float32] = np.tensordot(shares, trials, axes=1)
+    return halves, np.full(splits, 1 / np.sqrt(splits * (1 / (n // 2) + 1 / (n - n // 2))))
