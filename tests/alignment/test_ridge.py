@@ -8,7 +8,8 @@ import torch
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
-from brainalign.alignment.band_weights import loo_loss
+from brainalign.alignment.band_weights import learn_weights, loo_loss
+from brainalign.alignment.feature_map import FeatureMap
 from brainalign.alignment.ridge import DualRidge, GramStatistics, PrimalRidge
 from brainalign.errors import InputError
 
@@ -43,9 +44,9 @@ def test_coefficients_and_predictions_equal_scikit_learn(rng, shape, penalty):
     ]
     new = rng.normal(size=(9, shape[1]))
     for fitted in found:
-        np.testing.assert_allclose(fitted.coefficients.numpy(), expected.coef_.T, rtol=1e-7, atol=1e-9)
-        np.testing.assert_allclose(fitted.intercept.numpy(), expected.intercept_, rtol=1e-7)
-        np.testing.assert_allclose(fitted(torch.from_numpy(new)).numpy(), expected.predict(new), rtol=1e-7, atol=2e-8)
+        np.testing.assert_allclose(fitted.coefficients.numpy(), expected.coef_.T, **TIGHT)
+        np.testing.assert_allclose(fitted.intercept.numpy(), expected.intercept_, **TIGHT)
+        np.testing.assert_allclose(fitted(torch.from_numpy(new)).numpy(), expected.predict(new), **TIGHT)
 
 
 def test_kernel_form_equals_himalaya_on_centred_data(rng):
@@ -56,9 +57,19 @@ def test_kernel_form_equals_himalaya_on_centred_data(rng):
     new = rng.normal(size=(6, 80))
     expected = Himalaya(alpha=2.0, kernel="linear").fit(x, y).predict(new)
     ridge = DualRidge.of_features(torch.from_numpy(x), torch.from_numpy(y))
-    np.testing.assert_allclose(ridge.predict(torch.from_numpy(new @ x.T), 2.0).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(ridge.predict(torch.from_numpy(new @ x.T), 2.0).numpy(), expected, **TIGHT)
     plain = KernelRidge(alpha=2.0, kernel="linear").fit(x, y).predict(new)
     np.testing.assert_allclose(ridge.predict(torch.from_numpy(new @ x.T), 2.0).numpy(), plain, **TIGHT)
+
+
+def test_linear_form_equals_himalaya_with_an_intercept(rng):
+    from himalaya.ridge import Ridge as Himalaya
+
+    x, y = data(rng, 40, 9)
+    expected = Himalaya(alpha=0.6, fit_intercept=True).fit(x, y)
+    found = primal(x, y).map(0.6)
+    np.testing.assert_allclose(found.coefficients, expected.coef_, **TIGHT)
+    np.testing.assert_allclose(found.intercept, expected.intercept_, **TIGHT)
 
 
 @pytest.mark.parametrize("shape", [(20, 45), (40, 8)], ids=["wide", "tall"])
@@ -98,6 +109,67 @@ def test_sums_do_not_depend_on_chunks_and_can_be_merged(rng):
     some = whole.loo_errors(chunks(x, y), penalties, slice(1, None, 2))
     residuals = [torch.cat(list(whole.loo_residuals(chunks(x, y), p)))[:, 1::2] for p in penalties]
     np.testing.assert_allclose(some, [float(r.square().mean()) for r in residuals], **TIGHT)
+
+
+def test_each_penalty_gives_its_own_fit_whatever_was_asked_before(rng):
+    x, y = data(rng, 30, 6)
+    ridge = primal(x, y)
+    for penalty in (0.5, 20.0, 0.5, 0.5, 3.0):
+        expected = Ridge(alpha=penalty, solver="cholesky").fit(x, y)
+        np.testing.assert_allclose(ridge.map(penalty).coefficients, expected.coef_.T, **TIGHT)
+
+
+def test_many_features_are_summed_in_blocks(rng, monkeypatch):
+    monkeypatch.setattr("brainalign.alignment.covariance.BLOCK", 4)
+    x, y = data(rng, 30, 11)
+    statistics = GramStatistics(11, 4)
+    for start in range(0, 30, 8):
+        statistics.add(torch.from_numpy(x[start : start + 8]), torch.from_numpy(y[start : start + 8]))
+        seen = x[: start + 8]
+        np.testing.assert_allclose(statistics.gram, seen.T @ seen, rtol=1e-12)
+        assert torch.equal(statistics.gram, statistics.gram.T)
+    np.testing.assert_allclose(statistics.cross, x.T @ y, rtol=1e-12)
+
+
+@pytest.mark.parametrize("penalty", [1e-3, 1.0])
+def test_features_that_repeat_or_never_change_do_no_harm(rng, penalty):
+    x, y = data(rng, 40, 6)
+    x = np.hstack([x, x[:, :2], np.full((40, 1), 5.0)])
+    expected = Ridge(alpha=penalty, solver="svd").fit(x, y).predict(x)
+    a = torch.from_numpy(x)
+    for fitted in (primal(x, y).map(penalty), DualRidge.of_features(a, torch.from_numpy(y)).map(penalty, [a])):
+        np.testing.assert_allclose(fitted(a), expected, **TIGHT)
+
+
+def test_an_image_that_alone_fixes_a_coefficient(rng):
+    """Its leverage is 1 but for the penalty: the residual is a ratio of two small numbers, and still right."""
+    x, y = data(rng, 20, 3)
+    x = np.hstack([x, np.eye(20)[:, :1]])
+    left = DualRidge.of_features(torch.from_numpy(x), torch.from_numpy(y)).loo_residuals(1e-6)
+    streamed = torch.cat(list(primal(x, y).loo_residuals(chunks(x, y), 1e-6)))
+    rest = Ridge(alpha=1e-6, solver="svd").fit(x[1:], y[1:])
+    for found in (left, streamed):
+        np.testing.assert_allclose(found[0], y[0] - rest.predict(x[:1])[0], rtol=1e-4)
+        assert torch.isfinite(found).all()
+
+
+def test_the_band_that_drives_the_signals_gets_the_weight(rng):
+    n, dims = 120, (8, 8, 8)
+    x = rng.normal(size=(n, sum(dims)))
+    ids = [str(i) for i in range(n)]
+    features = FeatureMap.fit(lambda: [torch.from_numpy(x)], dims)
+    rows = {name: row for row, name in enumerate(ids)}
+    for driver in range(3):
+        y = torch.from_numpy(x[:, 8 * driver : 8 * driver + 8] @ rng.normal(size=(8, 10)) + rng.normal(size=(n, 10)))
+        weights = learn_weights(
+            features,
+            lambda some: torch.from_numpy(x[[rows[i] for i in some]]),
+            lambda some, y=y: y[[rows[i] for i in some]],
+            ids,
+        )
+        assert sum(weights) == pytest.approx(1)
+        assert np.argmax(weights) == driver
+        assert weights[driver] > 0.9
 
 
 def test_too_few_images_and_unequal_rows_are_refused(rng):

@@ -80,6 +80,8 @@ def mirror(total: Tensor) -> Tensor:
     for start in range(0, p, BLOCK):
         stop = min(start + BLOCK, p)
         total[:start, start:stop] = total[start:stop, :start].T
+        block = total[start:stop, start:stop].tril()
+        total[start:stop, start:stop] = block + block.tril(-1).T
     return total
 
 

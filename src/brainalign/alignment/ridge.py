@@ -62,7 +62,7 @@ class DualRidge:
         self._y = y - self.output_mean
         rows = self.kernel.mean(0)
         values, self._u = torch.linalg.eigh(self.kernel - rows - rows[:, None] + rows.mean())
-        self._s = values.clamp_min(0)
+        self._s = _above_rounding(values)
         self._uy = self._u.T @ self._y
 
     @classmethod
@@ -85,6 +85,7 @@ class DualRidge:
     def weights(self, penalty: float) -> tuple[Tensor, Tensor]:
         """Weights of the images (n, n_outputs), each column summing to 0, and the intercept (n_outputs,)."""
         weights = self._u @ (self._uy / (self._s + penalty)[:, None])
+        weights = weights - weights.mean(0)  # 0 but for rounding, which a small penalty and a large mean would magnify
         return weights, self.output_mean - self.kernel.mean(0) @ weights
 
     def predict(self, cross: Tensor, penalty: float) -> Tensor:
@@ -155,7 +156,7 @@ class PrimalRidge:
         gram = statistics.gram - self.n * torch.outer(self.feature_mean, self.feature_mean)
         cross = statistics.cross - self.n * torch.outer(self.feature_mean, self.output_mean)
         values, self._v = torch.linalg.eigh(gram)
-        self._s = values.clamp_min(0)
+        self._s = _above_rounding(values)
         self._vy = self._v.T @ cross
         self._latest: tuple[float, RidgeMap] | None = None
 
@@ -205,6 +206,11 @@ def _check(features: Tensor, outputs: Tensor) -> None:
                          f"{tuple(outputs.shape)}")  # fmt: skip
     if len(features) < 3:
         raise _too_few(len(features))
+
+
+def _above_rounding(values: Tensor) -> Tensor:
+    """Eigenvalues, with 0 for those that are 0 but for rounding: beside a small penalty they would count."""
+    return torch.where(values > len(values) * torch.finfo(values.dtype).eps * values.max(), values, 0.0)
 
 
 def _too_few(n: int) -> InputError:
