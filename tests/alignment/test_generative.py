@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.linalg import eigh
 from scipy.stats import multivariate_normal
 from sklearn.linear_model import Ridge
 
 from brainalign.alignment import Aligner, ContrastiveAligner, MixedTargets, Targets
+from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.families import build_aligner, load_aligner
 from brainalign.alignment.generative import GenerativeAligner
 from brainalign.errors import InputError
@@ -115,14 +117,46 @@ def test_save_and_load_give_the_same_similarities(rng, tmp_path):
         ContrastiveAligner.load(tmp_path / "m.safetensors")
 
 
-@pytest.mark.parametrize("pair", [("dual", "primal")])
-def test_both_forms_give_one_model(rng, pair):
+def relative(similarity):
+    """Up to a constant a row, in units of how far the images' scores lie apart."""
+    centred = similarity - similarity.mean(1, keepdims=True)
+    return centred / centred.std()
+
+
+def test_both_forms_give_one_model(rng):
     recording, targets, _ = data = problem(rng)
     words = ["generative.ridge=0.7", "generative.shrinkage=0.3"]
-    a, b = (fitted(data, f"generative.form={form}", *words)[0] for form in pair)
-    assert (a.facts["form"], b.facts["form"]) == pair
-    x, y = recording.average(SPLIT.test), targets.of(SPLIT.test)
-    np.testing.assert_allclose(a.log_density(x, y), b.log_density(x, y), rtol=1e-4, atol=1e-3)
+    a, b = (fitted(data, f"generative.form={form}", *words)[0] for form in ("dual", "primal"))
+    assert (a.facts["form"], b.facts["form"]) == ("dual", "primal")
+    x, y = recording.average(SPLIT.test), {"image": targets.of(SPLIT.test)}
+    np.testing.assert_allclose(relative(a.similarity(x, y)), relative(b.similarity(x, y)), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["dual", "primal"])
+def test_chunks_of_images_and_blocks_of_outputs_do_not_matter(rng, monkeypatch, form):
+    recording, targets, _ = data = problem(rng, repetitions=2)
+    words = [f"generative.form={form}", "generative.ridge=loo", "generative.shrinkage=analytic"]
+    whole = fitted(data, *words)[0]
+    monkeypatch.setattr("brainalign.alignment.generative.CHUNK", 13)
+    monkeypatch.setattr("brainalign.alignment.covariance.BLOCK", 7)
+    parts = fitted(data, *words)[0]
+    assert parts.facts["ridge"] == whole.facts["ridge"]
+    assert parts.facts["shrinkage"] == pytest.approx(whole.facts["shrinkage"], rel=1e-6)
+    x, y = recording.average(SPLIT.test), {"image": targets.of(SPLIT.test)}
+    np.testing.assert_allclose(relative(parts.similarity(x, y)), relative(whole.similarity(x, y)), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["dual", "primal"])
+def test_a_weak_signal_gets_a_large_penalty(rng, form):
+    """Independent features, one explained variance v for all: the best penalty is about (1 - v) / v, here 200."""
+    n, explained = 1000, 0.005
+    ids = [f"i{i}" for i in range(n)]
+    x = rng.normal(size=(n, 10)).astype(np.float32)
+    y = np.sqrt(explained / 10) * x @ rng.normal(size=(10, 120)) + rng.normal(size=(n, 120))
+    split = Split("own/intra/v1", 0, tuple(ids[:900]), tuple(ids[900:960]), tuple(ids[960:]), "image-disjoint")
+    data = Recording.from_arrays(y, ids, modality="fmri"), Targets(x, {k: i for i, k in enumerate(ids)}), split
+    aligner, _ = fitted(data, f"generative.form={form}", "generative.ridge=loo")
+    assert 100 < aligner.facts["ridge"] < 400
 
 
 def test_the_posterior_is_bayes_rule(rng):
@@ -159,6 +193,50 @@ def test_a_single_trial_is_scored_with_a_single_trials_noise(rng):
     mixed = aligner.similarity(x, y, repetitions=[1] * 15 + [8] * 15)
     np.testing.assert_array_equal(mixed[:15], aligner.similarity(x[:15], y, repetitions=1))
     np.testing.assert_array_equal(mixed[15:], aligner.similarity(x[15:], y, repetitions=8))
+
+
+def test_the_noise_of_an_average_is_the_models_and_a_share_of_a_trials(rng):
+    aligner, _ = fitted(problem(rng, noise=1.0, repetitions=4), "generative.shrinkage=0.25")
+    total, trial = aligner.covariance.numpy(), aligner.trial_noise.numpy()
+    assert aligner.facts["training_repetitions"] == 4
+    shares, vectors = eigh(trial / 4, total)
+    back = np.linalg.inv(vectors)
+    model = back.T @ np.diag(1 - shares.clip(0, 0.95)) @ back
+    for count in (1, 3, 4, 100):
+        expected = total if count == 4 else model + trial / count
+        expected = 0.75 * expected + 0.25 * np.diag(np.diag(expected))
+        np.testing.assert_allclose(aligner.noise(count), expected, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(aligner.noise(), aligner.noise(4), rtol=0)
+
+
+def test_noise_follows_what_the_aligner_holds_now(rng):
+    """A second fit must not be scored with what was worked out for the first."""
+    first, second = problem(rng, noise=1.0, repetitions=4), problem(rng, noise=3.0, repetitions=4)
+    aligner, _ = fitted(first)
+    before = aligner.noise(1)
+    aligner.fit([second[0]], {"image": second[1]}, SPLIT)
+    assert not torch.allclose(aligner.noise(1), before, rtol=0.1)
+    assert torch.equal(aligner.noise(1), fitted(second)[0].noise(1))
+
+
+def test_predictions_come_back_through_whitening_and_square_root(rng):
+    features = rng.normal(size=(N, 5)).astype(np.float32)
+    rate = 4 + features @ rng.normal(size=(5, 6)) / 5
+    trials = np.square(np.concatenate([rate + 0.1 * rng.normal(size=rate.shape) for _ in range(3)]))
+    recording = Recording.from_arrays(trials.reshape(-1, 3, 2), IDS * 3, modality="meg", sfreq=100.0)
+    targets = Targets(features, {name: row for row, name in enumerate(IDS)})
+    words = ["signals.whiten=mvnn", "signals.transform=sqrt", "signals.scale=feature"]
+    words += ["signals.channels=all", "signals.tmin=null", "signals.tmax=null"]
+    made = load_recipe("generative", modality="meg", overrides=words).with_target(layer="0", pooling="mean")
+    aligner = GenerativeAligner(made)
+    aligner.fit([recording], {"image": targets}, SPLIT)
+    z = aligner.predict_transformed(targets.of(SPLIT.test)).reshape(-1, 3, 2)
+    held = aligner.signal_transform
+    roots = np.linalg.inv(held.whitener.numpy().astype(float)) @ (z * held.scale.numpy() + held.mean.numpy())
+    found = aligner.predict_signal(targets.of(SPLIT.test))
+    np.testing.assert_allclose(found, np.square(roots), rtol=1e-5)
+    truth = recording.average(SPLIT.test)
+    assert np.abs(found - truth).mean() < 0.2 * np.abs(truth - truth.mean(0)).mean()
 
 
 def test_predictions_come_in_the_units_of_the_recording(rng):
@@ -211,6 +289,38 @@ def test_wrong_shapes_and_settings_are_refused(rng):
         aligner.predict_signal(np.zeros((1, 3)))
     with pytest.raises(InputError, match="one subject, 2 given"):
         aligner.fit([recording, recording], {"image": targets}, SPLIT)
-    for word in ("generative.ridge=-1", "generative.shrinkage=1.5", "generative.bands=[-1, 2]", "generative.bands=[]"):
-        with pytest.raises(InputError, match="generative"):
-            recipe(word)
+    for count in (0, -2, 1.5, [1, 2], [[1]] * len(SPLIT.test)):
+        with pytest.raises(InputError, match="one positive count each"):
+            aligner.log_density(recording.average(SPLIT.test), targets.of(SPLIT.test), repetitions=count)
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["ridge=-1", "ridge=0", "ridge=best", "shrinkage=1.5", "shrinkage=-0.1", "bands=[-1, 2]", "bands=[]",
+     "bands=[0, 0]", "bands=some", "form=tall", "field=curved", "ridges=1", "trial_noise=perhaps"],
+)  # fmt: skip
+def test_settings_that_mean_nothing_are_refused(word):
+    with pytest.raises(InputError, match=word.partition("=")[0]):
+        recipe(f"generative.{word}")
+
+
+def tampered(path, **changes):
+    tensors, facts = load_tensors(path)
+    save_tensors(path, tensors | {k: v for k, v in changes.items() if k != "shape"},
+                 facts | {"shape": facts["shape"] | changes.get("shape", {})})  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"covariance.total": torch.eye(P - 1)}, {"covariance.total": torch.zeros(0)}, {"covariance.trial": torch.eye(3)},
+     {"map.intercept": torch.zeros(P + 2)}, {"map.coefficients": torch.zeros(11, P)},
+     {"signal.mean": torch.zeros(7, 9)},
+     {"features.0.mean": torch.zeros(5)}, {"shape": {"n_chans": P - 1}}, {"shape": {"n_chans": "many"}}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_file_whose_parts_do_not_fit_is_refused(rng, tmp_path, change):
+    aligner, _ = fitted(problem(rng, repetitions=3))
+    aligner.save(tmp_path / "m.safetensors")
+    tampered(tmp_path / "m.safetensors", **change)
+    with pytest.raises(InputError, match="do not fit the recipe"):
+        load_aligner(tmp_path / "m.safetensors")

@@ -43,7 +43,7 @@ from brainalign.recordings.whitening import noise_covariance, whitening_matrix
 SCHEMA = "brainalign.generative/1"
 Repetitions = int | Sequence[int] | None
 CHUNK = 2048
-PENALTIES = tuple(float(p) for p in np.logspace(-3, 2, 21))
+PENALTIES = tuple(float(p) for p in np.logspace(-3, 4, 29))  # the best is about noise over signal variance
 AROUND = (1.0, 1.778, 3.162)  # of the leave-one-out optimum, tried on validation
 SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
 PROBED_IMAGES, PROBED_OUTPUTS = 4096, 64  # of many, those on which the primal form finds its penalty
