@@ -132,7 +132,7 @@ class TestLists:
         pytest.importorskip("open_clip")
         pytest.importorskip("transformers")
         found = list_backbones("*")
-        assert {one.source for one in found} == {"alias", "timm", "pip", "open_clip", "hf"}
+        assert {one.source for one in found} == {"alias", "timm", "pip", "open_clip", "hf", "slip"}
         assert len(found) > 1000
         assert not any(one.n_parameters for one in found if one.source != "alias")  # none of so many was built
 

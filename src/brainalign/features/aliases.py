@@ -11,6 +11,8 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
+from brainalign.features.slip_names import canonical
+
 
 @dataclass(frozen=True)
 class Alias:
@@ -65,15 +67,15 @@ ALIASES: dict[str, Alias] = {
 
 
 def resolve_alias(backbone: str) -> str:
-    """The full id behind a short name; anything else comes back as it is.
+    """The full id behind a short name, or of a SLIP model in any spelling; anything else comes back as it is.
 
     Examples
     --------
-    >>> resolve_alias("rn50"), resolve_alias("timm:resnet50")
-    ('open_clip:RN50/openai', 'timm:resnet50')
+    >>> resolve_alias("rn50"), resolve_alias("timm:resnet50"), resolve_alias("slip:vitb16")
+    ('open_clip:RN50/openai', 'timm:resnet50', 'slip:ViT-B-16/100ep')
     """
     alias = ALIASES.get(backbone.lower())
-    return alias.id if alias is not None else backbone
+    return alias.id if alias is not None else canonical(backbone)
 
 
 def nearest_alias(backbone: str) -> str | None:

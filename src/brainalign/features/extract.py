@@ -19,7 +19,8 @@ from brainalign.features.layers import Layer, LayerSpec
 from brainalign.features.pooling import check_pooling
 from brainalign.features.preprocessing import StimulusTransform
 from brainalign.features.writing import BankWriter, check_room
-from brainalign.files import sha256_json, sync_folder, write_error
+from brainalign.files import sha256_json, sync_folder
+from brainalign.locks import locked
 from brainalign.stimuli import StimulusSet
 
 # On CPUs small batches keep the maps of early layers in the processor's cache: EfficientNet-Lite runs 2 times faster.
@@ -122,7 +123,7 @@ def extract_features(
     """
     _check(poolings, dtype, batch_size)
     root, name = Path(cache_dir), resolve_alias(backbone) if isinstance(backbone, str) else backbone.id
-    slug = _slug(name)
+    slug = folder_name(name)
     loader = BackboneLoader(backbone, root, slug=slug, device=device, weights=weights, crop=crop, image_size=image_size)
     ids = sorted(set(stimuli.image_ids))
 
@@ -131,14 +132,14 @@ def extract_features(
 
     found = plan(loader.facts())
     if found.missing():
-        with _locked(root / "features" / f"{slug}.lock"):
+        with locked(root / "features" / f"{slug}.lock"):
             if found.missing():  # else another program has made them meanwhile
                 found = plan(loader.fresh_facts())
                 found.fill(stimuli, loader.backbone(), batch_size, progress)
     return FeatureSet(name, found.layers, {key: FeatureBank(folder) for key, folder in found.folders.items()})
 
 
-def _slug(backbone: str) -> str:
+def folder_name(backbone: str) -> str:
     """An id as the name of a folder; a long path keeps its end, made unique by its hash."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "_", backbone)
     return plain if len(plain) <= 120 else f"{sha256_json(backbone)[:12]}_{plain[-100:]}"
@@ -153,23 +154,6 @@ def _check(poolings: Sequence[str], dtype: str, batch_size: int | None) -> None:
         raise unknown_name("dtype of features", dtype, TOLERANCE)
     if batch_size is not None and batch_size < 1:
         raise InputError(f"batch_size is {batch_size}, expected at least 1")
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let two programs that want the same banks go one after the other: the second finds them made."""
-    from filelock import FileLock
-
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(path)
-        lock.acquire()
-    except OSError as error:
-        raise write_error(error, path.parent) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Plan:

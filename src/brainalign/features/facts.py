@@ -117,6 +117,9 @@ class BackboneLoader:
 
 def _files_of(backbone: str) -> dict[str, Any]:
     """Names, sizes and times of the files of a model that lies in a local folder: other files are another model."""
+    _, _, option = backbone.partition("?checkpoint=")
+    if backbone.startswith("slip:") and option and (file := Path(option).expanduser()).is_file():
+        return {"files": [[file.name, file.stat().st_size, file.stat().st_mtime_ns]]}
     folder = local_folder(backbone.partition(":")[2].partition("?")[0].removeprefix("local-dir:"))
     if folder is None or not folder.is_dir():
         return {}

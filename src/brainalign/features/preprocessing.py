@@ -21,15 +21,11 @@ CROPS = ("none", "center")
 
 
 class StimulusTransform(Protocol):
-    """A change to every picture ahead of the model: a blur, a saliency mask.
+    """A change to every picture ahead of the model: a blur, a saliency mask."""
 
-    Attributes
-    ----------
-    key : str
-        Names the change and all its settings; it enters the key of every bank.
-    """
-
-    key: str
+    @property
+    def key(self) -> str:
+        """Names the change and all its settings; it enters the key of every bank."""
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """The changed RGB picture. Called from several threads at once."""

@@ -22,6 +22,7 @@ SOURCES = {
     "pip": "brainalign.features.pip_source",
     "open_clip": "brainalign.features.open_clip_source",
     "hf": "brainalign.features.hf_source",
+    "slip": "brainalign.features.slip_source",
 }
 
 

@@ -1,6 +1,9 @@
-"""Text sides of image-text models: one vector a text, in the space of the image side's `final`.
+"""Frozen text encoders: one vector a text.
 
-`open_clip:MODEL/TAG` and `hf:ORG/NAME` (CLIP, SigLIP), with the same ids as the image side.
+Text sides of image-text models, in the space of the image side's `final`: `open_clip:MODEL/TAG`, `hf:ORG/NAME` (CLIP,
+SigLIP) and `slip:ViT-B-16`, with the same ids as the image side. Sentence encoders, in a space of their own:
+`pip:minilm`, `st:ORG/NAME`.
+A new source is one function from a name (and a seed for random weights) to `TextParts`, and one line in `LOADERS`.
 """
 
 from __future__ import annotations
@@ -12,12 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from brainalign.errors import InputError, unknown_name
-from brainalign.features import hf_source, open_clip_source
+from brainalign.features import hf_source, open_clip_source, pip_text, sentence_source, slip_text
+from brainalign.features.aliases import resolve_alias
 from brainalign.features.backbones import WEIGHTS, weights_hash
 from brainalign.features.hub import OFFLINE_HINT, cannot, quick_offline
-from brainalign.features.sources import parse_id
-
-Tokens = dict[str, Tensor]
+from brainalign.features.sources import SOURCES, parse_id
+from brainalign.features.text_parts import TextParts, Tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +38,7 @@ class TextTower:
     tokenize : callable
         Texts to the model's input, each tensor (n, context length); too long texts are cut.
     embed : callable
-        The model's input to embeddings (n, dim), not brought to unit length.
+        The model's input to embeddings (n, dim), as the model gives them.
     weights : str
         'pretrained', or 'random' with the seed.
     weights_hash : str
@@ -65,7 +68,8 @@ class TextTower:
         Returns
         -------
         Tensor of shape (n, dim)
-            float32, on the CPU, not brought to unit length.
+            float32, on the CPU, as the model gives them: of image-text models not brought to unit length, of sentence
+            encoders as their own pipeline ends (`pip:minilm`: unit length).
 
         Raises
         ------
@@ -85,12 +89,13 @@ class TextTower:
 
 
 def load_text_tower(model: str, *, device: str = "cpu", weights: str = "pretrained", seed: int = 0) -> TextTower:
-    """Load the text side of an image-text model.
+    """Load a text encoder.
 
     Parameters
     ----------
     model : str
-        `open_clip:ViT-H-14/laion2b_s32b_b79k`, `hf:openai/clip-vit-base-patch16`, `vit-h-14`, ...
+        `open_clip:ViT-H-14/laion2b_s32b_b79k`, `hf:openai/clip-vit-base-patch16`, `vit-h-14`, `pip:minilm`,
+        `st:sentence-transformers/all-mpnet-base-v2`, ...
     weights : {'pretrained', 'random'}
         Random weights, from `seed`, are for tests.
 
@@ -99,12 +104,11 @@ def load_text_tower(model: str, *, device: str = "cpu", weights: str = "pretrain
     InputError
         If the source or the model has no text side, its package or weights cannot be had, or the device is not there.
     """
-    scheme, name = parse_id(model)
+    scheme, name = parse_text_id(model)
     if weights not in WEIGHTS:
         raise unknown_name("kind of weights", weights, WEIGHTS)
-    if scheme not in LOADERS:
-        raise InputError("has no text side", where=f"{scheme}:{name}", hint="use an open_clip: or hf: model")
-    found, tokenize, embed = LOADERS[scheme](name, seed if weights == "random" else None)
+    parts = LOADERS[scheme](name, seed if weights == "random" else None)
+    found, tokenize, embed = parts.model, parts.tokenize, parts.embed
     found.eval().requires_grad_(False)
     digest = weights_hash(found)
     try:
@@ -115,13 +119,33 @@ def load_text_tower(model: str, *, device: str = "cpu", weights: str = "pretrain
     held = weights if weights == "pretrained" else f"random, seed {seed}"
     with torch.inference_mode():
         dim = embed({key: value.to(place) for key, value in tokenize(["a word"]).items()}).shape[1]
-    return TextTower(f"{scheme}:{name}", found, dim, tokenize, embed, held, digest, place)
+    return TextTower(f"{scheme}:{parts.name or name}", found, dim, tokenize, embed, held, digest, place)
 
 
-Parts = tuple[nn.Module, Callable[[list[str]], Tokens], Callable[[Tokens], Tensor]]
+def parse_text_id(model: str) -> tuple[str, str]:
+    """Split `scheme:name`, of an id or of the id behind a short name.
+
+    Raises
+    ------
+    InputError
+        If there is no such source, or it has no text side.
+
+    Examples
+    --------
+    >>> parse_text_id("pip:minilm"), parse_text_id("rn50")
+    (('pip', 'minilm'), ('open_clip', 'RN50/openai'))
+    """
+    scheme, mark, name = resolve_alias(model).partition(":")
+    if scheme in LOADERS and mark and name:
+        return scheme, name
+    if mark and name and scheme not in SOURCES:
+        raise unknown_name("text source", scheme, LOADERS, where=model)
+    scheme, name = parse_id(model)
+    hint = "use an open_clip: or hf: model, pip:minilm, or st: with a sentence encoder"
+    raise InputError("has no text side", where=f"{scheme}:{name}", hint=hint)
 
 
-def _open_clip(text: str, seed: int | None) -> Parts:
+def _open_clip(text: str, seed: int | None) -> TextParts:
     """Both towers are loaded; the image side is let go."""
     name = open_clip_source.parse(text)
     model = open_clip_source.pretrained(name) if seed is None else open_clip_source.random_model(name, seed=seed)
@@ -139,13 +163,13 @@ def _open_clip(text: str, seed: int | None) -> Parts:
         found: Tensor = model.encode_text(tokens["text"])
         return found
 
-    return model, lambda texts: {"text": tokenizer(texts)}, embed
+    return TextParts(model, lambda texts: {"text": tokenizer(texts)}, embed)
 
 
 HF_TEXT = {"clip": "CLIPTextModelWithProjection", "siglip": "SiglipTextModel"}
 
 
-def _hf(text: str, seed: int | None) -> Parts:
+def _hf(text: str, seed: int | None) -> TextParts:
     name = hf_source.parse(text)
     config = hf_source.read_config(name)
     kind = str(config["model_type"]).removesuffix("_text_model")
@@ -175,7 +199,13 @@ def _hf(text: str, seed: int | None) -> Parts:
         found: Tensor = output.text_embeds if kind == "clip" else output.pooler_output
         return found
 
-    return model, tokenize, embed
+    return TextParts(model, tokenize, embed)
 
 
-LOADERS: dict[str, Callable[[str, int | None], Parts]] = {"open_clip": _open_clip, "hf": _hf}
+LOADERS: dict[str, Callable[[str, int | None], TextParts]] = {
+    "open_clip": _open_clip,
+    "hf": _hf,
+    "pip": pip_text.load,
+    "st": sentence_source.load,
+    "slip": slip_text.load,
+}

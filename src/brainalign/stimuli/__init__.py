@@ -2,5 +2,6 @@
 
 from brainalign.stimuli.images import open_image, read_image_bytes
 from brainalign.stimuli.stimulus_set import StimulusSet
+from brainalign.stimuli.text_priors import Texts, texts_of
 
-__all__ = ["StimulusSet", "open_image", "read_image_bytes"]
+__all__ = ["StimulusSet", "Texts", "open_image", "read_image_bytes", "texts_of"]
