@@ -23,6 +23,7 @@ from brainalign.datasets.things_eeg2.images import (
 from brainalign.datasets.things_eeg2.layouts import PARTS, STIM, Part, part_files, read_part, subject_folders
 from brainalign.datasets.things_eeg2.store import check_finite, open_part
 from brainalign.errors import InputError
+from brainalign.files import read_json
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
 
@@ -90,7 +91,11 @@ class ThingsEEG2(Dataset):
         return part_files(root, subject)
 
     def _unit(self, subject: str) -> str:
-        return "" if "no_whiten" in self._files(subject)[1].parent.parent.name else "whitened"
+        folder = self._files(subject)[1].parent
+        facts = read_json(folder / "info.json") if (folder / "info.json").is_file() else None
+        if isinstance(facts, dict) and isinstance(facts.get("unit"), str):  # `brainalign prepare` says it
+            return str(facts["unit"])
+        return "" if "no_whiten" in folder.parent.name else "whitened"
 
     @functools.cached_property
     def _photos(self) -> dict[str, Photos]:

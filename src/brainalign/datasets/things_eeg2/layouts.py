@@ -167,7 +167,18 @@ def read_part(path: Path) -> Part:
     facts = read_json(info)
     if not isinstance(facts, dict):
         raise InputError(f"holds a {type(facts).__name__}, expected an object", where=info)
-    return _build(content, facts, path, where_facts=info)
+    return _build(content, facts | _prepared_sessions(path), path, where_facts=info)
+
+
+def _prepared_sessions(path: Path) -> dict[str, Any]:
+    """The session of each trial, which `brainalign prepare` writes beside the signals, counted from 0 as UBP does."""
+    beside = path.with_name(f"session_{path.name}")
+    if not beside.is_file():
+        return {}
+    numbers = load_untrusted_npy(beside)
+    if not isinstance(numbers, np.ndarray) or numbers.dtype.kind not in "iu":
+        raise InputError("holds no whole numbers", where=beside, hint="prepare the subject anew")
+    return {"session": numbers.astype(np.int64) - 1}
 
 
 def _load_torch(path: Path) -> Any:
