@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from brainalign.errors import InputError, unknown_name
 from brainalign.objectives._cross_entropy import symmetric_cross_entropy
 
-SCALE_MODES = ("fixed", "learned", "softplus")
+SCALE_MODES = ("fixed", "learned", "softplus", "raw")
 MAX_SCALE = 100.0
 
 
@@ -80,10 +80,11 @@ class InfoNCE(nn.Module):
 
     Parameters
     ----------
-    scale_mode : {"fixed", "learned", "softplus"}
+    scale_mode : {"fixed", "learned", "softplus", "raw"}
         ``fixed``: 1 / temperature throughout. ``learned``: exp(a), a trained from ln(1 / temperature) on, at most 100
         (CLIP). ``softplus``: ln(1 + exp(a)), a trained from ln(1 / temperature) on; it starts at 2.73 for 0.07 (UBP,
-        NeuroBridge), where ``learned`` starts at 14.3.
+        NeuroBridge), where ``learned`` starts at 14.3. ``raw``: a itself, at least 0, trained from ln(1 / temperature)
+        on, 2.66 for 0.07 (the published code of ATM, which leaves the exponential out).
     temperature : float
         Above 0. At the start, where the scale is trained.
     normalize_brain, symmetric : bool
@@ -123,6 +124,8 @@ class InfoNCE(nn.Module):
         """Inverse temperature, a tensor of shape ()."""
         if self.scale_mode == "softplus":
             return nn.functional.softplus(self.raw)
+        if self.scale_mode == "raw":
+            return self.raw.clamp(min=0.0)
         scale = self.raw.exp()
         return scale.clamp(max=MAX_SCALE) if self.scale_mode == "learned" else scale
 
