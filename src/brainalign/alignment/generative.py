@@ -10,24 +10,23 @@ NeuroImage 56:400).
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainalign.alignment.band_weights import learn_weights
-from brainalign.alignment.calibration import fit_temperature, identification
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
-from brainalign.alignment.covariance import ResidualMoments, cholesky, log_likelihood, shrink, split_noise
+from brainalign.alignment.covariance import cholesky, log_likelihood, shrink, split_noise
 from brainalign.alignment.feature_map import FeatureMap
-from brainalign.alignment.receptive_field import grid_side, learn_cells, with_cells
-from brainalign.alignment.ridge import DualRidge, GramStatistics, PrimalRidge, RidgeMap
+from brainalign.alignment.generative_choice import AROUND, PENALTIES, SHRINKAGES, Choice, calibrate, choose
+from brainalign.alignment.generative_inputs import Inputs, fit_features, fit_signals, fit_trial_noise, shown, shown_to
+from brainalign.alignment.generative_solvers import PROBED_IMAGES, PROBED_OUTPUTS, Solver, build_solver
+from brainalign.alignment.preparation import check_alike
+from brainalign.alignment.ridge import RidgeMap
 from brainalign.alignment.targets import AnyTargets
 from brainalign.alignment.training import Fit, Progress, State
 from brainalign.alignment.transforms import SignalTransform
@@ -37,17 +36,12 @@ from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
-from brainalign.recordings.trial_noise import has_trials, trial_noise_covariance
-from brainalign.recordings.whitening import noise_covariance, whitening_matrix
 
+__all__ = ["AROUND", "CHUNK", "PENALTIES", "PROBED_IMAGES", "PROBED_OUTPUTS", "SCHEMA", "SHRINKAGES",
+           "GenerativeAligner", "Repetitions"]  # fmt: skip
 SCHEMA = "brainalign.generative/1"
 Repetitions = int | Sequence[int] | None
 CHUNK = 2048
-PENALTIES = tuple(float(p) for p in np.logspace(-3, 4, 29))  # the best is about noise over signal variance
-AROUND = (1.0, 1.778, 3.162)  # of the leave-one-out optimum, tried on validation
-SHRINKAGES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.65, 0.8)
-PROBED_IMAGES, PROBED_OUTPUTS = 4096, 64  # of many, those on which the primal form finds its penalty
-FOURTH_OUTPUTS = 4096  # above so many the analytic shrinkage would need as much memory again
 
 
 class GenerativeAligner:
@@ -102,7 +96,7 @@ class GenerativeAligner:
         split: Split,
         *,
         noise: NDArray[np.float64] | None = None,
-        trials: Recording | None = None,
+        trials: Sequence[Recording] | None = None,
         checkpoint: Path | None = None,
         progress: Progress | None = None,
     ) -> Fit:
@@ -110,15 +104,16 @@ class GenerativeAligner:
 
         Parameters
         ----------
-        recordings : sequence of one Recording
-            Single trials or averages.
+        recordings : sequence of Recording
+            Single trials or averages. Of one subject, whose other signals will be scored; or of several, one recording
+            each, for a subject that is none of them (see `left_out`). Subjects may have seen different stimuli.
         features : mapping
             The bank named `image`.
         split : Split
         noise : array of shape (n_chans, n_chans), optional
-            For whitening, see `ContrastiveAligner.fit`.
-        trials : Recording, optional
-            The same with single trials, for the trial noise; the recording itself by default.
+            For whitening, see `ContrastiveAligner.fit`; of several subjects the mean.
+        trials : sequence of Recording, optional
+            The same subjects with single trials, for the trial noise; the recordings themselves by default.
         checkpoint : path, optional
             Not used: a fit takes seconds.
 
@@ -130,42 +125,29 @@ class GenerativeAligner:
         Raises
         ------
         InputError
-            If there is not exactly one recording, or a stimulus has no signal or no features.
+            If there is no recording, subjects differ in channels or samples, `trials` are of another number of
+            subjects, a stimulus has no features, or, of one subject, no signal.
         """
-        if len(recordings) != 1:
-            raise InputError(f"this recipe fits one subject, {len(recordings)} given", hint="sweep --over subject")
-        recording, targets = select_signals(recordings[0], self.recipe.signals), features["image"]
-        self.signal_transform = self._fit_signals(recording, split, noise)
-        data = _Data(recording, targets, self.signal_transform, self.device)
-        self.feature_map = self._fit_features(data, split)
-        solver = self._solve(data, split)
-        penalty = self._loo_penalty(solver)
-        tried = self._tried(data, solver, penalty, split)
-        best = min(range(len(tried)), key=lambda i: tried[i].row["validation_loss"])
-        chosen = tried[best]
+        subjects = [select_signals(recording, self.recipe.signals) for recording in recordings]
+        check_alike(subjects)
+        singles = subjects if trials is None else [select_signals(one, self.recipe.signals) for one in trials]
+        if len(singles) != len(subjects):
+            raise InputError(f"{len(singles)} recordings of trials for {len(subjects)} subjects")
+        ids = shown(subjects, split.train)
+        self.signal_transform = fit_signals(subjects, ids, self.recipe.signals, noise, CHUNK)
+        data = Inputs(tuple(subjects), features["image"], split, self.signal_transform, self.device, CHUNK)
+        self.feature_map, self.cell_weights = fit_features(self.recipe, data)
+        solver = build_solver(self.recipe.generative.form, data, self.feature_map)
+        chosen = choose(self.recipe.generative, data, solver)
         self.map = _rounded(solver.map(chosen.row["ridge"]))
-        self.covariance = chosen.moments.second.float().double()
-        singles = recording if trials is None else select_signals(trials, self.recipe.signals)
-        self._fit_noise(singles, split)
-        self.facts = {
-            "n_chans": recording.n_chans,
-            "n_times": recording.n_times,
-            "ch_names": list(recording.ch_names),
-            "sfreq": recording.sfreq,
-            "tmin": recording.tmin,
-            "target": {
-                "backbone": targets.backbone,
-                "layers": [band.layer for band in targets.bands],
-                "pooling": targets.pooling,
-            },
-            "ridge": chosen.row["ridge"],
-            "shrinkage": chosen.row["shrinkage"],
-            "training_repetitions": float(1 / np.mean(1 / recording.repetitions(split.train))),
-            "form": solver.form,
-            "cell_weights": self.cell_weights,
-        }
-        self.temperature = self._calibrate(data, singles, split)
-        return Fit([row.row for row in tried], best + 1)
+        self.covariance = chosen.covariance.float().double()
+        self.trial_noise = None
+        if self.recipe.generative.trial_noise:
+            found = fit_trial_noise(singles, ids, self.signal_transform)
+            self.trial_noise = None if found is None else torch.from_numpy(found).float().double().to(self.device)
+        self.facts = self._describe(data, solver, chosen.row)
+        self.temperature = self._calibrate(data, solver, chosen, singles)
+        return Fit(chosen.rows, chosen.best + 1)
 
     def similarity(
         self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]], *, repetitions: Repetitions = None
@@ -195,7 +177,12 @@ class GenerativeAligner:
         self, signals: NDArray[Any], images: NDArray[Any], *, repetitions: Repetitions = None
     ) -> NDArray[np.float64]:
         """Log-density of each signal (n, n_chans, n_times) under each image (m, dim), (n, m), nats."""
-        predictions, flat = self._predict(images), self._flatten(signals)
+        return self._density(self._flatten(signals), self._predict(images), self._fitted()[3], repetitions)
+
+    def _density(
+        self, flat: Tensor, predictions: Tensor, covariance: Tensor, repetitions: Repetitions
+    ) -> NDArray[np.float64]:
+        """Log-density of transformed signals (n, p) under predictions (m, p), (n, m)."""
         asked = np.asarray(1 if repetitions is None else repetitions)
         if asked.shape not in ((), (len(flat),)) or asked.dtype.kind not in "iu" or (asked < 1).any():
             raise InputError(
@@ -205,7 +192,7 @@ class GenerativeAligner:
         counts = np.broadcast_to(asked if known else 0, len(flat))
         found = np.empty((len(flat), len(predictions)))
         for count in np.unique(counts):
-            factor = cholesky(self.noise(int(count) or None))
+            factor = cholesky(self._noise(covariance, int(count) or None))
             rows = np.flatnonzero(counts == count)
             found[rows] = log_likelihood(flat[torch.from_numpy(rows)], predictions, factor).cpu().numpy()
         return found
@@ -263,7 +250,9 @@ class GenerativeAligner:
         repetitions : int, optional
             Of the average that is scored; without single trials in training the noise is that of training averages.
         """
-        *_, covariance = self._fitted()
+        return self._noise(self._fitted()[3], repetitions)
+
+    def _noise(self, covariance: Tensor, repetitions: int | None) -> Tensor:
         held = self.facts["training_repetitions"]
         if repetitions is not None and self.trial_noise is not None and abs(repetitions - held) > 1e-9:
             covariance = self._model_covariance(covariance, self.trial_noise, held) + self.trial_noise / repetitions
@@ -341,117 +330,42 @@ class GenerativeAligner:
         if linear.intercept.shape != (p,) or any(found.shape != (p, p) for found in square):
             raise ValueError(f"expected sizes of {p} outputs")
 
-    def _fit_signals(self, recording: Recording, split: Split, noise: NDArray[np.float64] | None) -> SignalTransform:
-        whitener = None
-        if self.recipe.signals.whiten == "mvnn":
-            noise = noise_covariance(recording, split.train) if noise is None else noise
-            whitener = torch.from_numpy(whitening_matrix(noise))
-        return SignalTransform.fit_chunks(
-            lambda: (torch.from_numpy(recording.average(part)) for part in _parts(split.train)),
-            self.recipe.signals,
-            whitener,
-        )
+    def _describe(self, data: Inputs, solver: Solver, chosen: Mapping[str, float]) -> dict[str, Any]:
+        first, targets = data.recordings[0], data.targets
+        known = shown_to(data.recordings, data.train)
+        counts = [one.repetitions(ids) for one, ids in zip(data.recordings, known, strict=True)]
+        return {
+            "n_chans": first.n_chans,
+            "n_times": first.n_times,
+            "ch_names": list(first.ch_names),
+            "sfreq": first.sfreq,
+            "tmin": first.tmin,
+            "subjects": [one.subject for one in data.recordings],
+            "target": {
+                "backbone": targets.backbone,
+                "layers": [band.layer for band in targets.bands],
+                "pooling": targets.pooling,
+            },
+            "ridge": chosen["ridge"],
+            "shrinkage": chosen["shrinkage"],
+            "training_repetitions": float(1 / np.mean(1 / np.concatenate(counts))),
+            "form": solver.form,
+            "cell_weights": self.cell_weights,
+        }
 
-    def _fit_features(self, data: _Data, split: Split) -> FeatureMap:
-        settings = self.recipe.target
-        fitted = FeatureMap.fit(
-            lambda: (data.images(part) for part in _parts(split.train)),
-            [band.dim for band in data.targets.bands],
-            components=settings.components,
-            standardize=settings.standardize,
-            sample=lambda most: data.images(split.train[:: max(1, -(-len(split.train) // most))]),
-        )
-        if self.recipe.generative.field == "learned":
-            fitted = self._fit_field(fitted, data, split)
-        wanted = self.recipe.generative.bands
-        if wanted == "equal" or len(fitted.bands) == 1:
-            return fitted
-        if wanted == "learned":
-            return fitted.with_weights(learn_weights(fitted, data.images, data.signals, split.train))
-        if len(wanted) != len(fitted.bands):
-            text = f"{len(wanted)} weights for {len(fitted.bands)} layers"
-            raise InputError(text, where="generative.bands", hint="give one a layer, or equal, or learned")
-        return fitted.with_weights([float(w) / sum(map(float, wanted)) for w in wanted])
+    def _calibrate(self, data: Inputs, solver: Solver, chosen: Choice, trials: Sequence[Recording]) -> float:
+        """Temperature from validation; of several subjects each is scored by what the others give."""
+        single, images = len(data.recordings) == 1, data.targets.of(data.validation)
+        predictions = [self._predict(images)] if single else solver.validation(chosen.row["ridge"])
 
-    def _fit_field(self, features: FeatureMap, data: _Data, split: Split) -> FeatureMap:
-        side = grid_side(data.targets)
-        if side is None or self.recipe.target.components is not None:
-            text = "a receptive field needs layers that are all pooled by one gridN, without principal components"
-            raise InputError(text, where="generative.field", hint="use flat, or drop layer final and target.components")
-        self.cell_weights = learn_cells(features, side, data.images, data.signals, split.train)
-        return with_cells(features, self.cell_weights)
+        def density(
+            number: int, signals: NDArray[Any], among: list[int], repetitions: list[int] | None
+        ) -> NDArray[np.float64]:
+            covariance = self._fitted()[3] if single else chosen.covariance_for(number)
+            return self._density(self._flatten(signals), predictions[number][among], covariance, repetitions)
 
-    def _solve(self, data: _Data, split: Split) -> _Solver:
-        assert self.feature_map is not None
-        form, features = self.recipe.generative.form, self.feature_map
-        n, p = len(split.train), data.recording.n_chans * data.recording.n_times
-        dual = form == "dual" or (form == "auto" and n < features.size)
-        if dual:
-            raw = data.images(split.train)
-            ridge = DualRidge(features.kernel(raw), data.signals(split.train))
-            cross = features.kernel(data.images(split.validation), raw)
-            return _Dual(ridge, cross, lambda: features.weighted(raw))
-        statistics = GramStatistics(features.size, p, device=self.device)
-        for a, y in _chunks(data, features, split.train):
-            statistics.add(a, y)
-        few = features(data.images(split.validation))
-        chunks = functools.partial(_chunks, data, features)
-        some = split.train[:: max(1, -(-n // PROBED_IMAGES))]
-        return _Primal(PrimalRidge(statistics), few, lambda: chunks(split.train), lambda: chunks(some))
-
-    def _loo_penalty(self, solver: _Solver) -> float:
-        wanted = self.recipe.generative.ridge
-        if not isinstance(wanted, str):
-            return float(wanted)
-        errors = solver.loo_errors(PENALTIES)
-        return PENALTIES[errors.index(min(errors))]
-
-    def _tried(self, data: _Data, solver: _Solver, penalty: float, split: Split) -> list[_Tried]:
-        """Every setting of penalty and shrinkage, scored on validation."""
-        settings = self.recipe.generative
-        search = settings.ridge == "validation" and solver.form == "dual"
-        signals = data.signals(split.validation)
-        tried = []
-        for ridge in [penalty * factor for factor in AROUND] if search else [penalty]:
-            analytic = settings.shrinkage == "analytic"
-            moments = ResidualMoments.of(solver.loo_residuals(ridge), fourth=analytic)
-            predictions = solver.validation(ridge)
-            if analytic:
-                amounts: Sequence[float] = (moments.analytic_shrinkage(),)
-            else:
-                amounts = SHRINKAGES if isinstance(settings.shrinkage, str) else (float(settings.shrinkage),)
-            for amount in amounts:
-                density = log_likelihood(signals, predictions, cholesky(shrink(moments.second, amount)))
-                tried.append(_Tried({"ridge": ridge, "shrinkage": amount, **identification(density)}, moments))
-        return tried
-
-    def _fit_noise(self, recording: Recording, split: Split) -> None:
-        assert self.signal_transform is not None
-        transform = self.signal_transform
-
-        def flat(signals: NDArray[np.float32]) -> NDArray[np.float64]:
-            return transform(torch.from_numpy(signals)).flatten(1).double().numpy()
-
-        self.trial_noise = None
-        if self.recipe.generative.trial_noise and has_trials(recording, split.train):
-            found = trial_noise_covariance(recording, split.train, flat)
-            self.trial_noise = torch.from_numpy(found).float().double().to(self.device)
-
-    def _calibrate(self, data: _Data, trials: Recording, split: Split) -> float:
-        """Temperature from validation: each image among all, measured as often as a test query will be."""
-        asked, images = self.recipe.evaluation.repetitions, data.targets.of(split.validation)
-        if self.trial_noise is None:
-            density = self.log_density(data.recording.average(split.validation), images)
-            return fit_temperature(torch.from_numpy(density))
-        available = trials.repetitions(split.validation)
-        enough = available >= (asked or 1)
-        ids = [name for name, keep in zip(split.validation, enough, strict=True) if keep]
-        if len(ids) < 2:
-            text = f"{len(ids)} validation images were shown {asked} times"
-            raise InputError(text, where="evaluation.repetitions", hint="ask for fewer")
-        counts = [asked or int(n) for n in available[enough]]
-        density = self.log_density(trials.average(ids, repetitions=asked), images[enough], repetitions=counts)
-        return fit_temperature(torch.from_numpy(density))
+        known = None if self.trial_noise is None else trials
+        return calibrate(data, known, self.recipe.evaluation.repetitions, density)
 
     def _predict(self, images: NDArray[Any]) -> Tensor:
         _, features, linear, _ = self._fitted()
@@ -479,106 +393,6 @@ class GenerativeAligner:
         return held  # type: ignore[return-value]
 
 
-@dataclass(frozen=True)
-class _Data:
-    """Signals and image features by stimulus, ready for a linear fit."""
-
-    recording: Recording
-    targets: AnyTargets
-    transform: SignalTransform
-    device: torch.device
-
-    def images(self, ids: Sequence[str]) -> Tensor:
-        return torch.from_numpy(self.targets.of(ids)).to(self.device)
-
-    def signals(self, ids: Sequence[str]) -> Tensor:
-        values = self.transform(torch.from_numpy(self.recording.average(ids)))
-        return values.flatten(1).double().to(self.device)
-
-
-class _Solver(Protocol):
-    """Either form of ridge."""
-
-    @property
-    def form(self) -> str:
-        """'dual' or 'primal'."""
-
-    def map(self, penalty: float) -> RidgeMap:
-        """The fit as a linear map of the features."""
-
-    def validation(self, penalty: float) -> Tensor:
-        """Predictions of the validation images, (n, p)."""
-
-    def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
-        """Leave-one-out residuals, chunk by chunk."""
-
-    def loo_errors(self, penalties: Sequence[float]) -> list[float]:
-        """Mean square of the leave-one-out residuals at each penalty."""
-
-
-@dataclass(frozen=True)
-class _Dual:
-    """From kernels: the features themselves are gone through only once more, for the map."""
-
-    ridge: DualRidge
-    cross: Tensor
-    bands: Callable[[], Iterator[Tensor]]
-    form: str = "dual"
-
-    def map(self, penalty: float) -> RidgeMap:
-        return self.ridge.map(penalty, self.bands())
-
-    def validation(self, penalty: float) -> Tensor:
-        return self.ridge.predict(self.cross, penalty)
-
-    def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
-        return iter([self.ridge.loo_residuals(penalty)])
-
-    def loo_errors(self, penalties: Sequence[float]) -> list[float]:
-        return [float(self.ridge.loo_residuals(penalty).square().mean()) for penalty in penalties]
-
-
-@dataclass(frozen=True)
-class _Primal:
-    """From sums over images: residuals take another pass over them."""
-
-    ridge: PrimalRidge
-    few: Tensor
-    chunks: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-    some: Callable[[], Iterator[tuple[Tensor, Tensor]]]
-    form: str = "primal"
-
-    def map(self, penalty: float) -> RidgeMap:
-        return self.ridge.map(penalty)
-
-    def validation(self, penalty: float) -> Tensor:
-        return self.ridge.map(penalty)(self.few)
-
-    def loo_residuals(self, penalty: float) -> Iterator[Tensor]:
-        return self.ridge.loo_residuals(self.chunks(), penalty)
-
-    def loo_errors(self, penalties: Sequence[float]) -> list[float]:
-        """Of many images and outputs, some: a mean over a hundred thousand residuals is exact enough to rank."""
-        outputs = slice(0, None, max(1, len(self.ridge.output_mean) // PROBED_OUTPUTS))
-        return self.ridge.loo_errors(self.some(), penalties, outputs)
-
-
-@dataclass(frozen=True)
-class _Tried:
-    row: dict[str, float]
-    moments: ResidualMoments
-
-
 def _rounded(fitted: RidgeMap) -> RidgeMap:
     """As a checkpoint keeps it: what is scored now is what is loaded later."""
     return RidgeMap(fitted.coefficients.float().double(), fitted.intercept.float().double())
-
-
-def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
-    for start in range(0, len(ids), CHUNK):
-        yield ids[start : start + CHUNK]
-
-
-def _chunks(data: _Data, features: FeatureMap, ids: Sequence[str]) -> Iterator[tuple[Tensor, Tensor]]:
-    for part in _parts(ids):
-        yield features(data.images(part)), data.signals(part)

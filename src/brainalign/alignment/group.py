@@ -12,7 +12,8 @@ subject's,
           \quad F_s = \lambda (G_s + \lambda)^{-1} C_s.
 
 What a subject adds are its sums: subjects join and leave without the others' data. `docs/generative-extensions.md` has
-the derivations; `brainalign.alignment.adaptation` brings the fit to a subject that was not in it.
+the derivations; `brainalign.alignment.adaptation` brings the fit to a subject that was not in it. Without departures
+(an infinite penalty on them) an image's rows count as one: `brainalign.alignment.left_out`.
 """
 
 from __future__ import annotations
