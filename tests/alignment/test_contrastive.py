@@ -8,7 +8,8 @@ import torch
 
 from brainalign.alignment import Aligner, ContrastiveAligner, Targets
 from brainalign.alignment.model import ContrastiveModel
-from brainalign.alignment.training import Pairs, Run, train, validate
+from brainalign.alignment.pairs import Pairs
+from brainalign.alignment.training import Run, train, validate
 from brainalign.errors import InputError
 from brainalign.protocols import Split
 from brainalign.recipes import load_recipe
@@ -170,8 +171,11 @@ def test_wrong_shapes_and_files_are_refused(rng, tmp_path):
         aligner.embed_brain(np.zeros((1, 19, 1)))
     with pytest.raises(InputError, match=r"shape \(1, 3\), expected \(n, 12\)"):
         aligner.embed_image(np.zeros((1, 3)))
-    with pytest.raises(InputError, match="one subject, 2 given"):
-        aligner.fit([recording, recording], {"image": targets}, split)
+    with pytest.raises(InputError, match="no recording to train on"):
+        aligner.fit([], {"image": targets}, split)
+    other = recording.pick(recording.ch_names[:-1])
+    with pytest.raises(InputError, match=r"differ: 20 channels x 1 samples and 19 x 1"):
+        aligner.fit([recording, other], {"image": targets}, split)
     path = tmp_path / "m.safetensors"
     aligner.save(path)
     path.write_bytes(path.read_bytes()[:200])
@@ -182,7 +186,7 @@ def test_wrong_shapes_and_files_are_refused(rng, tmp_path):
 
 
 def test_unequal_batches_never_hold_one_image(rng):
-    from brainalign.alignment.training import batches
+    from brainalign.alignment.pairs import batches
 
     for n in range(2, 80):
         for size in (2, 3, 7, 64):

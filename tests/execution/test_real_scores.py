@@ -71,8 +71,8 @@ def test_mean_pooled_layers_form_an_inverted_u(v4, shared_cache, tmp_path):
     )
     assert summary["mean"]["test_top1"] >= 0.35
     against = {c["against"]: c for c in summary["comparisons"]}
-    assert against["head"]["difference"] >= 0.15
-    assert against["head"]["p"] < 0.01
+    assert against["layer head"]["difference"] >= 0.15
+    assert against["layer head"]["p"] < 0.01
     with open(tmp_path / "sweep/sweep.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     mean = {

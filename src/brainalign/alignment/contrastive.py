@@ -13,10 +13,11 @@ from torch import Tensor
 
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.model import ContrastiveModel, cosine
-from brainalign.alignment.preparation import Preparation
+from brainalign.alignment.pairs import Pairs
+from brainalign.alignment.preparation import Preparation, Rows
 from brainalign.alignment.stacked import train_together
 from brainalign.alignment.targets import AnyTargets
-from brainalign.alignment.training import Fit, Pairs, Progress, Run, State, epoch_seed
+from brainalign.alignment.training import Fit, Progress, Run, State, epoch_seed
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
@@ -25,7 +26,8 @@ from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
 
-SCHEMA = "brainalign.model/2"
+SCHEMA = "brainalign.model/3"
+LEVEL_MARK = "image@"
 EMBED_ROWS = 4096
 
 
@@ -68,6 +70,7 @@ class ContrastiveAligner:
         self.model: ContrastiveModel | None = None
         self.signal_transform: SignalTransform | None = None
         self.target_transform: BandTransform | None = None
+        self.text_transform: BandTransform | None = None
         self.facts: dict[str, Any] = {}
 
     def fit(
@@ -84,9 +87,11 @@ class ContrastiveAligner:
 
         Parameters
         ----------
-        recordings : sequence of one Recording
+        recordings : sequence of Recording
+            One, or those of all training subjects: same channels and samples.
         features : mapping
-            The bank named `image`.
+            The bank named `image`; `text` where the recipe has language; `image@0`, `image@1`, ... where training
+            images are blurred by their uncertainty, from least to most.
         split : Split
         noise : array of shape (n_chans, n_chans), optional
             Covariance of single-trial noise over the selected channels, for whitening; estimated from training trials
@@ -97,21 +102,24 @@ class ContrastiveAligner:
         Raises
         ------
         InputError
-            If there is not exactly one recording, or a stimulus has no signal or no features.
+            If recordings differ in channels or samples, or a stimulus has no signal or no features.
         """
-        if len(recordings) != 1:
-            raise InputError(f"this recipe aligns one subject, {len(recordings)} given", hint="sweep --over subject")
-        recording = select_signals(recordings[0], self.recipe.signals)
-        preparation = Preparation(recording, split, self.device, noise)
-        together = fit_together([self], preparation, [features["image"]], checkpoints=[checkpoint], progress=progress)
+        selected = [select_signals(recording, self.recipe.signals) for recording in recordings]
+        preparation = Preparation(selected, split, self.device, noise)
+        together = fit_together([self], preparation, [features], checkpoints=[checkpoint], progress=progress)
         ((_, fit, _),) = together
         return fit
 
-    def prepare(self, preparation: Preparation, targets: AnyTargets, checkpoint: Path | None = None) -> Run:
+    def prepare(
+        self, preparation: Preparation, features: Mapping[str, AnyTargets], checkpoint: Path | None = None
+    ) -> Run:
         """Fit the transforms on training data, build the model, and say what is to be trained."""
         recording, signals = preparation.recording, preparation.signals(self.recipe)
+        targets = features["image"]
         images = preparation.targets(self.recipe, targets)
+        texts = preparation.texts(self.recipe, features["text"]) if "text" in features else None
         self.signal_transform, self.target_transform = signals.transform, images.transform
+        self.text_transform = None if texts is None else texts.transform
         self.facts = {
             "n_chans": recording.n_chans,
             "n_times": recording.n_times,
@@ -119,6 +127,9 @@ class ContrastiveAligner:
             "ch_names": list(recording.ch_names),
             "sfreq": recording.sfreq,
             "tmin": recording.tmin,
+            "text_dim": 0 if texts is None else sum(texts.transform.sizes),
+            "n_subjects": preparation.n_subjects if preparation.n_subjects > 1 else 0,
+            "subjects": [r.subject for r in preparation.recordings],
             "target": {
                 "backbone": targets.backbone,
                 "layers": [band.layer for band in targets.bands],
@@ -127,10 +138,31 @@ class ContrastiveAligner:
         }
         self.model = self._build()
         encoded = preparation.encoded(self.recipe, self.model.encoder)
-        training = Pairs(encoded.training, images.training)
-        return Run(
-            self.model, training, Pairs(encoded.validation, images.validation), self.recipe, self.seed, checkpoint
-        )
+        several = preparation.n_subjects > 1
+
+        def pairs(part: str, rows: Rows | None, levels: Tensor | None = None) -> Pairs:
+            return Pairs(
+                getattr(encoded, part),
+                getattr(images, part),
+                images=None if rows is None else rows.images,
+                subjects=rows.subjects if rows is not None and several else None,
+                texts=None if texts is None else getattr(texts, part),
+                levels=levels,
+            )
+
+        training = pairs("training", preparation.rows("training", self.recipe), self._levels(preparation, features))
+        validation = pairs("validation", preparation.rows("validation", self.recipe))
+        return Run(self.model, training, validation, self.recipe, self.seed, checkpoint)
+
+    def _levels(self, preparation: Preparation, features: Mapping[str, AnyTargets]) -> Tensor | None:
+        """Training images at every level of blur, (n_levels, n_images, dim)."""
+        names = sorted(name for name in features if name.startswith(LEVEL_MARK))
+        if not names:
+            return None
+        assert self.target_transform is not None
+        ids = preparation.split.train
+        seen = [torch.from_numpy(features[name].of(ids)).to(self.device) for name in names]
+        return torch.stack([self.target_transform(level) for level in seen])
 
     def similarity(
         self, signals: NDArray[Any], images: Mapping[str, NDArray[Any]], *, repetitions: object = None
@@ -164,6 +196,23 @@ class ContrastiveAligner:
         found: NDArray[np.float32] = torch.nn.functional.normalize(self._embed_images(features), dim=1).cpu().numpy()
         return found
 
+    def embed_text(self, features: NDArray[Any]) -> NDArray[np.float32]:
+        """Text features (n, dim) in the shared space, unit norm, (n, shared).
+
+        Raises
+        ------
+        InputError
+            If the aligner was trained without text.
+        """
+        model = self._fitted()
+        if self.text_transform is None:
+            raise InputError("the aligner was trained without text", hint="train with text.prior")
+        values = _checked(features, sum(self.text_transform.dims), "text").to(self.device)
+        with torch.no_grad():
+            found = torch.nn.functional.normalize(model.embed_text(self.text_transform(values)), dim=1)
+        embedded: NDArray[np.float32] = found.cpu().numpy()
+        return embedded
+
     @property
     def layer_weights(self) -> list[float] | None:
         """Shares of a mixture's layers, in order; None for a single layer."""
@@ -181,6 +230,8 @@ class ContrastiveAligner:
         tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
         tensors |= {f"signal.{k}": v for k, v in self.signal_transform.tensors().items()}
         tensors |= {f"target.{k}": v for k, v in self.target_transform.tensors().items()}
+        if self.text_transform is not None:
+            tensors |= {f"text.{k}": v for k, v in self.text_transform.tensors().items()}
         facts = {
             "schema": SCHEMA,
             "recipe": self.recipe.model_dump(mode="json"),
@@ -203,13 +254,14 @@ class ContrastiveAligner:
             raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
         aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
         aligner.facts = facts["shape"]
-        parts: dict[str, State] = {"model": {}, "signal": {}, "target": {}}
+        parts: dict[str, State] = {"model": {}, "signal": {}, "target": {}, "text": {}}
         for name, value in tensors.items():
             kind, _, rest = name.partition(".")
             parts.setdefault(kind, {})[rest] = value
         try:
             aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
             aligner.target_transform = BandTransform.from_tensors(parts["target"])
+            aligner.text_transform = BandTransform.from_tensors(parts["text"]) if parts["text"] else None
             aligner.model = aligner._build()
             aligner.model.load_state_dict(parts["model"])
         except (KeyError, RuntimeError) as error:
@@ -222,7 +274,12 @@ class ContrastiveAligner:
             torch.manual_seed(epoch_seed(self.seed, 0))
             shape = self.facts
             model = ContrastiveModel(
-                self.recipe, n_chans=shape["n_chans"], n_times=shape["n_times"], target_dims=shape["target_dims"]
+                self.recipe,
+                n_chans=shape["n_chans"],
+                n_times=shape["n_times"],
+                target_dims=shape["target_dims"],
+                text_dim=shape["text_dim"],
+                n_subjects=shape["n_subjects"],
             )
         return model.to(self.device)
 
@@ -248,28 +305,31 @@ class ContrastiveAligner:
     def _embed_images(self, features: NDArray[Any]) -> Tensor:
         model = self._fitted()
         assert self.target_transform is not None
-        expected = sum(self.target_transform.dims)
-        if features.ndim != 2 or features.shape[1] != expected:
-            raise InputError(f"image features have shape {features.shape}, expected (n, {expected})")
-        return model.embed_image(
-            self.target_transform(torch.from_numpy(np.asarray(features, np.float32)).to(self.device))
-        )
+        values = _checked(features, sum(self.target_transform.dims), "image").to(self.device)
+        return model.embed_image(self.target_transform(values))
+
+
+def _checked(features: NDArray[Any], expected: int, what: str) -> Tensor:
+    if features.ndim != 2 or features.shape[1] != expected:
+        raise InputError(f"{what} features have shape {features.shape}, expected (n, {expected})")
+    return torch.from_numpy(np.asarray(features, np.float32))
 
 
 def fit_together(
     aligners: Sequence[ContrastiveAligner],
     preparation: Preparation,
-    targets: Sequence[AnyTargets],
+    features: Sequence[Mapping[str, AnyTargets]],
     *,
     checkpoints: Sequence[Path | None],
     done: Collection[int] = (),
     progress: Progress | None = None,
 ) -> Iterator[tuple[int, Fit, float]]:
-    """Fit several aligners on one recording; those that can be trained as one model are, where that is faster.
+    """Fit several aligners on the same signals; those that can be trained as one model are, where that is faster.
 
     Parameters
     ----------
-    aligners, targets, checkpoints : sequences of one length
+    aligners, features, checkpoints : sequences of one length
+        `features` as `ContrastiveAligner.fit` takes them.
     done : collection of int
         Indices of aligners whose fit is not needed.
 
@@ -278,7 +338,7 @@ def fit_together(
     tuple of int, Fit, float
         Index of an aligner that is fitted, how it went, its share of the time in seconds.
     """
-    runs = [a.prepare(preparation, t, c) for a, t, c in zip(aligners, targets, checkpoints, strict=True)]
+    runs = [a.prepare(preparation, t, c) for a, t, c in zip(aligners, features, checkpoints, strict=True)]
     for index, fit, seconds in train_together(runs, done=done, progress=progress):
         runs[index].model.eval()
         yield index, fit, seconds

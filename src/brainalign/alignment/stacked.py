@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from brainalign.alignment.model import ContrastiveModel
+from brainalign.alignment.pairs import Pairs, batches
 from brainalign.alignment.training import (
     Fit,
-    Pairs,
     Progress,
     Run,
     State,
-    batches,
     check_pairs,
     checked_loss,
     epoch_seed,
@@ -37,7 +36,9 @@ MOST_RUNS = 32
 
 
 def stackable(run: Run) -> bool:
-    """Whether every module of a run's model has a stacked form."""
+    """Whether every module of a run's model has a stacked form, and its loss is the plain one."""
+    if not run.plain:
+        return False
     model = run.model
     others = [m for m in model.modules() if m is not model and m is not model.encoder]
     return model.encoder.stacks and all(
@@ -158,7 +159,7 @@ class _Stack:
         self.draws = _Draws([run.seed for run in runs], runs[0].training.targets.device)
         self.model = _stack_models([run.model for run in runs], self.draws)
         self.settings = runs[0].settings
-        self.optimizer = make_optimizer(self.model.parameters(), self.settings, stacked=True)
+        self.optimizer = make_optimizer(self.model, self.settings, stacked=True)
         self.signals = runs[0].training.signals
         self.targets = torch.stack([run.training.targets for run in runs])
         self.validation = Pairs(runs[0].validation.signals, torch.stack([run.validation.targets for run in runs]))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,23 +15,15 @@ from torch import Tensor, nn
 
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.model import ContrastiveModel, cosine
+from brainalign.alignment.pairs import Batch, Pairs, epoch_batches
+from brainalign.alignment.terms import Balance, Embedded, active_terms, loss_terms
 from brainalign.errors import InputError
+from brainalign.objectives import UncertaintyBlur
 from brainalign.recipes.recipe import Recipe, TrainingSettings
 
 State = dict[str, Tensor]
 Progress = Callable[[int, int], None]
 CHECKPOINT_SECONDS = 20.0
-
-
-@dataclass
-class Pairs:
-    """Signals ready for the encoder and the image features they belong to, row by row, on the device."""
-
-    signals: Tensor
-    targets: Tensor
-
-    def __len__(self) -> int:
-        return len(self.targets)
 
 
 @dataclass(eq=False)
@@ -61,6 +53,13 @@ class Run:
         """The optimiser and its budget."""
         return self.recipe.training
 
+    @property
+    def plain(self) -> bool:
+        """Whether its loss is the brain-image term alone, of one signal an image."""
+        pairs = self.training
+        bare = pairs.images is None and pairs.subjects is None and pairs.levels is None
+        return bare and Balance(self.recipe, self.model).plain
+
 
 @dataclass
 class Fit:
@@ -69,24 +68,48 @@ class Fit:
     Attributes
     ----------
     history : list of dict
-        One an epoch: epoch, train_loss, validation_loss, validation_top1, validation_mrr, scale, lr.
+        One an epoch: epoch, train_loss, validation_loss, validation_top1, validation_mrr, scale, lr; with several terms
+        `train_TERM` and `validation_TERM` of each. `validation_loss` is always that of the brain-image term, which
+        retrieval rests on, so that runs with other terms or weights are chosen by the same score.
     epoch : int
         The chosen epoch, from 1.
     state : dict
         Weights of the chosen epoch.
     candidates : dict
         Weights of epochs kept for the inflation gap, by epoch.
+    steps : list of dict
+        With several terms, one an optimiser step: epoch, step, and of each term its loss and weight; under dynamic loss
+        adjustment also the norm of its gradient and its velocity.
     """
 
     history: list[dict[str, float]] = field(default_factory=list)
     epoch: int = 0
     state: State = field(default_factory=dict)
     candidates: dict[int, State] = field(default_factory=dict)
+    steps: list[dict[str, float]] = field(default_factory=list)
 
     @property
     def chosen(self) -> dict[str, float]:
         """The history's row of the chosen epoch."""
         return self.history[self.epoch - 1]
+
+
+@dataclass(eq=False)
+class _Loop:
+    """What changes while a run trains, besides its weights."""
+
+    optimizer: torch.optim.Optimizer
+    balance: Balance
+    blur: UncertaintyBlur | None
+    fit: Fit = field(default_factory=Fit)
+
+    @classmethod
+    def of(cls, run: Run) -> _Loop:
+        blur = None
+        if run.training.levels is not None:
+            how = run.recipe.uncertainty.model_dump(exclude={"levels"})
+            blur = UncertaintyBlur(len(run.training.targets), **how).to(run.training.targets.device)
+        return cls(make_optimizer(run.model, run.settings), Balance(run.recipe, run.model), blur)
 
 
 def train(run: Run, *, progress: Progress | None = None) -> Fit:
@@ -97,22 +120,21 @@ def train(run: Run, *, progress: Progress | None = None) -> Fit:
     """
     model, settings = run.model, run.settings
     check_pairs(run.training)
-    optimizer = make_optimizer(model.parameters(), settings)
-    fit = Fit()
+    loop = _Loop.of(run)
+    fit = loop.fit
     if run.checkpoint is not None and run.checkpoint.is_file():
-        _resume(run.checkpoint, model, optimizer, fit)
+        _resume(run.checkpoint, model, loop)
     keep = kept_epochs(run.recipe)
     written = time.monotonic()
     for epoch in range(len(fit.history) + 1, settings.epochs + 1):
         if exhausted(fit, settings):
             break
-        row = {"epoch": float(epoch), "lr": set_lr(optimizer, settings, epoch)}
-        row["train_loss"] = _train_epoch(run, optimizer, epoch)
-        (scores,) = validate(model, run.validation)
-        fit.history.append(row | scores)
+        row = {"epoch": float(epoch), "lr": set_lr(loop.optimizer, settings, epoch)}
+        row |= _train_epoch(run, loop, epoch)
+        fit.history.append(row | _validate_run(run))
         keep_weights(fit, run.recipe, model.state_dict, epoch in keep)
         if run.checkpoint is not None and time.monotonic() - written > CHECKPOINT_SECONDS:
-            _write_checkpoint(run.checkpoint, model, optimizer, fit)
+            _write_checkpoint(run.checkpoint, model, loop)
             written = time.monotonic()
         if progress is not None:
             progress(epoch, settings.epochs)
@@ -155,25 +177,62 @@ def validate(model: ContrastiveModel, pairs: Pairs) -> list[dict[str, float]]:
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _train_epoch(run: Run, optimizer: torch.optim.Optimizer, epoch: int) -> float:
-    model, pairs, settings = run.model, run.training, run.settings
+def _validate_run(run: Run) -> dict[str, float]:
+    """Scores among the validation images, each subject by itself, and every term of a loss that has several."""
+    model, names = run.model, active_terms(run.recipe)
+    rows = []
+    for part in run.validation.parts():
+        (scores,) = validate(model, part)
+        if len(names) > 1:
+            with torch.no_grad():
+                # A subject's own layers are not used: the one who will be tested has none.
+                batch = Batch(part.signals, part.targets, part.texts)
+                terms = loss_terms(model, batch, Embedded.of(model, batch), names, run.recipe.losses)
+            scores |= {f"validation_{name}": float(value) for name, value in terms.items()}
+        rows.append(scores)
+    return {key: sum(row[key] for row in rows) / len(rows) for key in rows[0]}
+
+
+def _train_epoch(run: Run, loop: _Loop, epoch: int) -> dict[str, float]:
+    """Mean loss, and the mean of every term where there are several."""
+    model, pairs, settings, balance = run.model, run.training, run.settings, loop.balance
     model.train()
     device = pairs.targets.device
-    total, count = 0.0, 0
+    totals: dict[str, float] = {}
+    count = 0
+    level = None if loop.blur is None else loop.blur.levels(torch.arange(len(pairs.targets), device=device))
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(epoch_seed(run.seed, epoch))
-        order = torch.randperm(len(pairs)).to(device)
-        for batch in batches(order, settings.batch_size):
-            signals, targets = pairs.signals[batch], pairs.targets[batch]
+        for step, rows in enumerate(epoch_batches(pairs, settings), start=1):
+            batch = pairs.batch(rows, level)
             if settings.noise:
-                signals = signals + settings.noise * torch.randn_like(signals)
-            loss = model(signals, targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += float(loss.detach()) * len(batch)
-            count += len(batch)
-    return checked_loss(total / count, epoch)
+                batch.signals = batch.signals + settings.noise * torch.randn_like(batch.signals)
+            embedded = Embedded.of(model, batch)
+            terms = loss_terms(model, batch, embedded, balance.names, run.recipe.losses)
+            loop.optimizer.zero_grad(set_to_none=True)
+            loss = balance.backward(terms, embedded)
+            loop.optimizer.step()
+            if loop.blur is not None:
+                loop.blur.update(pairs.rows_of_images(rows), _pair_logits(model, embedded))
+            if len(terms) > 1:
+                loop.fit.steps.append({"epoch": float(epoch), "step": float(step)} | balance.last)
+            found = {"train_loss": loss}
+            if len(terms) > 1:
+                found |= {f"train_{name}": balance.last[f"loss_{name}"] for name in terms}
+            for name, value in found.items():
+                totals[name] = totals.get(name, 0.0) + value * len(rows)
+            count += len(rows)
+    if loop.blur is not None:
+        loop.blur.end_epoch()
+    checked_loss(totals["train_loss"] / count, epoch)
+    return {name: value / count for name, value in totals.items()}
+
+
+@torch.no_grad()
+def _pair_logits(model: ContrastiveModel, embedded: Embedded) -> Tensor:
+    """Logit of every true pair, (n,), as the loss has just taken it."""
+    brain = nn.functional.normalize(embedded.brain, dim=1) if model.objective.normalize_brain else embedded.brain
+    return model.objective.scale * (brain * nn.functional.normalize(embedded.image, dim=1)).sum(dim=1)
 
 
 def checked_loss(mean: float, epoch: int) -> float:
@@ -196,28 +255,25 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "little") >> 1
 
 
-def batches(order: Tensor, size: int) -> list[Tensor]:
-    """Batches of nearly equal size, none of a single image."""
-    n = max(1, -(-len(order) // size))
-    return list(order.tensor_split(n))
-
-
 def make_optimizer(
-    parameters: Iterable[nn.Parameter], settings: TrainingSettings, *, stacked: bool = False
+    model: ContrastiveModel, settings: TrainingSettings, *, stacked: bool = False
 ) -> torch.optim.Optimizer:
     """Weight decay on matrices only: biases, norms and the logit scale have no size to shrink.
 
     Parameters
     ----------
+    model : ContrastiveModel
     stacked : bool
         Whether parameters have a leading axis of runs.
     """
-    trained = [p for p in parameters if p.requires_grad]
+    other_side = {id(p) for m in (model.image_projector, model.text_projector) for p in m.parameters()}
+    trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim - stacked >= 2]
-    others = [p for p in trained if p.ndim - stacked < 2]
+    decay_image = settings.weight_decay if settings.weight_decay_image is None else settings.weight_decay_image
     groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": settings.weight_decay},
-        {"params": others, "weight_decay": 0.0},
+        {"params": [p for p in matrices if id(p) not in other_side], "weight_decay": settings.weight_decay},
+        {"params": [p for p in matrices if id(p) in other_side], "weight_decay": decay_image},
+        {"params": [p for p in trained if p.ndim - stacked < 2], "weight_decay": 0.0},
     ]
     kind = torch.optim.AdamW if settings.optimizer == "adamw" else torch.optim.Adam
     return kind([g for g in groups if g["params"]], lr=settings.lr, betas=settings.betas)
@@ -262,31 +318,40 @@ def exhausted(fit: Fit, settings: TrainingSettings) -> bool:
     return len(losses) - 1 - losses.index(min(losses)) >= settings.patience
 
 
-def _write_checkpoint(path: Path, model: ContrastiveModel, optimizer: torch.optim.Optimizer, fit: Fit) -> None:
+def _write_checkpoint(path: Path, model: ContrastiveModel, loop: _Loop) -> None:
+    fit = loop.fit
     tensors: State = {f"model.{k}": v for k, v in model.state_dict().items()}
     if fit.epoch not in fit.candidates:  # otherwise the chosen weights are among the stored epochs
         tensors |= {f"best.{k}": v for k, v in fit.state.items()}
     for epoch, state in fit.candidates.items():
         tensors |= {f"candidate.{epoch}.{k}": v for k, v in state.items()}
-    for index, slots in optimizer.state_dict()["state"].items():
+    for index, slots in loop.optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
-    save_tensors(path, tensors, {"history": fit.history, "epoch": fit.epoch})
+    tensors |= {f"balance.{k}": v for k, v in loop.balance.state().items()}
+    if loop.blur is not None:
+        tensors |= {f"blur.{k}": v for k, v in loop.blur.state_dict().items()}
+    save_tensors(path, tensors, {"history": fit.history, "epoch": fit.epoch, "steps": fit.steps})
 
 
-def _resume(path: Path, model: ContrastiveModel, optimizer: torch.optim.Optimizer, fit: Fit) -> None:
+def _resume(path: Path, model: ContrastiveModel, loop: _Loop) -> None:
+    fit = loop.fit
     tensors, facts = load_tensors(path)
-    parts: dict[str, State] = {"model": {}, "best": {}, "candidate": {}, "optimizer": {}}
+    kinds = ("model", "best", "candidate", "optimizer", "balance", "blur")
+    parts: dict[str, State] = {kind: {} for kind in kinds}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
         parts[kind][rest] = value
     model.load_state_dict(parts["model"])
-    stored = optimizer.state_dict()
+    loop.balance.load_state(parts["balance"])
+    if loop.blur is not None:
+        loop.blur.load_state_dict(parts["blur"])
+    stored = loop.optimizer.state_dict()
     for name, value in parts["optimizer"].items():
         index, _, slot = name.partition(".")
         stored["state"].setdefault(int(index), {})[slot] = value
-    optimizer.load_state_dict(stored)
+    loop.optimizer.load_state_dict(stored)
     for name, value in parts["candidate"].items():
         epoch, _, rest = name.partition(".")
         fit.candidates.setdefault(int(epoch), {})[rest] = value
-    fit.history, fit.epoch = facts["history"], facts["epoch"]
+    fit.history, fit.epoch, fit.steps = facts["history"], facts["epoch"], facts["steps"]
     fit.state = parts["best"] or fit.candidates[fit.epoch]

@@ -140,11 +140,10 @@ class Opened:
             target = candidates[str(fit["layer"]), str(fit["pooling"])]
         except (KeyError, TypeError) as error:
             raise InputError("names a layer that its recipe lacks", where=folder / "fit.json") from error
-        development = session.development(result.subject, result.split, recipe.signals)
-        signals, ids = development.average(split.validation), split.validation
-        brain, image = aligner.embed_brain(signals), aligner.embed_image(target.of(ids))
+        held = session.validation_data(result.subject, result.split, recipe.signals)
+        ids, repetitions = held.query_ids, held.repetitions
+        brain, image = aligner.embed_brain(held.signals), aligner.embed_image(target.of(ids))
         difference = _check_validation(folder, result, brain, image)
-        repetitions = int(development.repetitions(ids).min())
         if images == "test":
             data = session.test_data(result.subject, result.split, recipe)
             ids, repetitions = data.query_ids, data.repetitions

@@ -26,11 +26,14 @@ class Entry:
     takes : str
         What paths it reads.
     summary : str
+    of : str
+        What such a path is, in words.
     """
 
     module: str
     takes: str
     summary: str
+    of: str = "finished folder"
 
 
 # A new analysis is one file and one line here; its options become those of the command line.
@@ -38,6 +41,7 @@ ANALYSES: dict[str, Entry] = {
     "layers": Entry("brainalign.analysis.layers", "SWEEP...", "Scores, losses and concepts over the depth of a model."),
     "scaling": Entry("brainalign.analysis.scaling", "SWEEP...", "Scores of backbones over their number of parameters."),
     "space": Entry("brainalign.analysis.space", "RUN|SWEEP", "Maps and numbers of the space that two worlds share."),
+    "saliency": Entry("brainalign.analysis.saliency", "IMAGE...", "What stands out in pictures, and where.", "picture"),
 }
 
 
@@ -49,7 +53,7 @@ class Module(Protocol):
         """Its settings."""
 
     def run(self, paths: Sequence[Path], options: Any, reporter: Reporter | None = None) -> Analysis:
-        """Read finished runs or sweeps; write nothing."""
+        """Read what the paths name (finished runs or sweeps, pictures); write nothing."""
 
 
 def find_analysis(name: str) -> Module:
@@ -72,14 +76,14 @@ def analyze(
     *,
     reporter: Reporter | None = None,
 ) -> Analysis:
-    """Run an analysis of finished runs or sweeps; `brainalign.report.analysis_page.write_analysis` writes its page.
+    """Run an analysis; `brainalign.report.analysis_page.write_analysis` writes its page.
 
     Parameters
     ----------
     name : str
         A key of `ANALYSES`.
     paths : sequence of path-like
-        Folders of finished runs or sweeps.
+        Folders of finished runs or sweeps, or image files: what the entry `takes`.
     options : mapping, optional
         Settings of the analysis by name.
     reporter : Reporter, optional
@@ -92,11 +96,12 @@ def analyze(
     Raises
     ------
     InputError
-        If the name, an option or a folder cannot be used.
+        If the name, an option or a path cannot be used.
     """
     from brainalign.analysis.base import read_options
 
     module = find_analysis(name)
     if not paths:
-        raise InputError("needs a folder", where=f"analyze {name}", hint=f"give {ANALYSES[name].takes}")
+        entry = ANALYSES[name]
+        raise InputError(f"needs a {entry.of}", where=f"analyze {name}", hint=f"give {entry.takes}")
     return module.run([Path(path) for path in paths], read_options(module.Options, options or {}), reporter)

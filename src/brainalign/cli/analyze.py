@@ -17,10 +17,12 @@ from brainalign.errors import InputError, unknown_name
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
+SUMMARY = "Look closer at finished runs and sweeps, or at pictures: a page, figures and their numbers."
 EXAMPLES = {
     "layers": "brainalign analyze layers sweep --out layers --format svg,pdf",
     "scaling": "brainalign analyze scaling sweep-a sweep-b sweep-c --out scaling",
     "space": "brainalign analyze space run --root DATA --out space",
+    "saliency": "brainalign analyze saliency photo.jpg --transform 'vse?eta=0.5' --out saliency",
 }
 
 
@@ -47,7 +49,7 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
         cls=Analyses,
-        help="Look closer at finished runs and sweeps: a page, figures and their numbers.",
+        help=SUMMARY,
         epilog="Example: brainalign analyze layers sweep --out layers",
         no_args_is_help=True,
         rich_markup_mode=None,
@@ -57,7 +59,7 @@ def register(app: typer.Typer) -> None:
 
 
 def _group() -> None:
-    """Look closer at finished runs and sweeps: a page, figures and their numbers."""
+    """The group itself; its help is `SUMMARY`."""
 
 
 def _command(name: str, entry: Entry) -> Any:
@@ -78,7 +80,7 @@ def _function(name: str, entry: Entry, fields: dict[str, FieldInfo]) -> Callable
         _run(name, paths, out, figures, json, quiet, {key: value for key, value in given.items() if key in fields})
 
     common = {
-        "paths": (Annotated[list[Path], typer.Argument(help=f"Finished folders: {entry.takes}.")], ...),
+        "paths": (Annotated[list[Path], typer.Argument(help=f"{entry.of.capitalize()}s: {entry.takes}.")], ...),
         "out": (Annotated[Path, typer.Option(help="Folder of the page; made if it is missing.")], ...),
         "figures": (
             Annotated[str, typer.Option("--format", help="Also write the figures as files: svg, pdf, png; a list.")],

@@ -52,10 +52,7 @@ def build_encoder(name: str, *, n_chans: int, n_times: int, dim: int, **options:
     >>> type(build_encoder("eegproject", n_chans=17, n_times=250, dim=64, dropout=0.1)).__name__
     'EEGProject'
     """
-    if name not in ENCODERS:
-        raise unknown_name("encoder", name, ENCODERS)
-    module, _, attribute = ENCODERS[name].partition(":")
-    kind: type[BrainEncoder] = getattr(importlib.import_module(module), attribute)
+    kind = encoder_class(name)
     known = [p for p in inspect.signature(kind).parameters if p not in ("n_chans", "n_times", "dim")]
     for option in options:
         if option not in known:
@@ -66,3 +63,18 @@ def build_encoder(name: str, *, n_chans: int, n_times: int, dim: int, **options:
         if isinstance(error, InputError):
             raise
         raise InputError(f"encoder '{name}' refuses its options ({error})", where="encoder.options") from error
+
+
+def encoder_class(name: str) -> type[BrainEncoder]:
+    """The class of an encoder.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown.
+    """
+    if name not in ENCODERS:
+        raise unknown_name("encoder", name, ENCODERS)
+    module, _, attribute = ENCODERS[name].partition(":")
+    kind: type[BrainEncoder] = getattr(importlib.import_module(module), attribute)
+    return kind

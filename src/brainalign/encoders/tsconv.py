@@ -10,6 +10,9 @@ from brainalign.encoders._checks import check_at_least_one, check_dropout, check
 from brainalign.encoders._normalized import normalized_filters
 from brainalign.encoders._temporal_spatial import box_filter, temporal_spatial
 from brainalign.encoders.base import BrainEncoder
+from brainalign.errors import unknown_name
+
+HEADS = ("residual", "linear")
 
 
 class TSConv(BrainEncoder):
@@ -40,6 +43,10 @@ class TSConv(BrainEncoder):
         Samples that the average covers, and its step.
     dropout : float
         After the second ELU, and in the residual branch.
+    head : {'residual', 'linear'}
+        What follows the tokens: as above, or one linear map alone (NeuroAlign's projection, Table 3).
+    head_dropout : float
+        Of the tokens before a `linear` head.
 
     Raises
     ------
@@ -65,9 +72,14 @@ class TSConv(BrainEncoder):
         pool_size: int = 51,
         pool_stride: int = 5,
         dropout: float = 0.5,
+        head: str = "residual",
+        head_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         check_sizes("tsconv", n_chans, n_times, dim)
+        check_dropout("tsconv", head_dropout, name="head_dropout")
+        if head not in HEADS:
+            raise unknown_name("head of encoder 'tsconv'", head, HEADS, where="encoder.options")
         needed = check_options("tsconv", n_times, n_filters, kernel_size, pool_size, pool_stride, dropout)
         self.pool_size, self.pool_stride = pool_size, pool_stride
         self.n_tokens = (n_times - needed) // pool_stride + 1
@@ -79,8 +91,11 @@ class TSConv(BrainEncoder):
         self.dropout = nn.Dropout(dropout)
         self.mix = nn.Conv2d(n_filters, n_filters, (1, 1))
         self.project = nn.Linear(self.n_tokens * n_filters, dim)
-        self.residual = nn.Sequential(nn.GELU(), nn.Linear(dim, dim), nn.Dropout(dropout))
-        self.norm = nn.LayerNorm(dim)
+        self.head_dropout = nn.Dropout(head_dropout if head == "linear" else 0.0)
+        if head == "residual":
+            self.residual = nn.Sequential(nn.GELU(), nn.Linear(dim, dim), nn.Dropout(dropout))
+            self.norm = nn.LayerNorm(dim)
+        self.head = head
 
     def prepare(self, signals: Tensor) -> Tensor:
         """Moving average over `pool_size` samples, (n, n_chans, n_times) to (n, n_chans, n_times - pool_size + 1)."""
@@ -88,7 +103,9 @@ class TSConv(BrainEncoder):
 
     def embed(self, prepared: Tensor) -> Tensor:
         """Embed averaged signals, (n, n_chans, n_times - pool_size + 1) to (n, dim)."""
-        x = self.project(self.tokens(prepared).flatten(1))
+        x: Tensor = self.project(self.head_dropout(self.tokens(prepared).flatten(1)))
+        if self.head == "linear":
+            return x
         embedded: Tensor = self.norm(x + self.residual(x))
         return embedded
 

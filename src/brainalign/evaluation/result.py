@@ -31,6 +31,7 @@ class Target(_Part):
     cell_weights: list[float] | None = None
     depth: float
     pooling: str
+    transform: str | None = None
 
     @property
     def label(self) -> str:
@@ -127,6 +128,13 @@ class Timing(_Part):
     total_s: float
 
 
+class Language(_Part):
+    """Which text stood beside the images, and the model that read it."""
+
+    prior: str
+    encoder: str
+
+
 class Data(_Part):
     """Where the recordings come from."""
 
@@ -165,11 +173,18 @@ class Result(_Part):
     split_fingerprint: str
     validation_kind: str
     n_train: int
+    training_subjects: list[str] = []
+    language: Language | None = None
     data: Data
 
     model_config = ConfigDict(
         extra="forbid", frozen=True, allow_inf_nan=False, populate_by_name=True, serialize_by_alias=True
     )
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether the tested subject gave no training data."""
+        return bool(self.training_subjects) and self.subject not in self.training_subjects
 
 
 def read_result(folder: str | Path) -> Result:

@@ -14,11 +14,19 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.execution.job import Job
 from brainalign.execution.session import Session
 from brainalign.recipes import Recipe, recipe_keys, validate_recipe
-from brainalign.recipes.load import reset_options
+from brainalign.recipes.load import FULL, ablate, recipe_ablations, reset_options
 
 # Axes that name a condition a score is reported for; every other axis is a choice made on validation.
 CONDITIONS = ("subject", "split", "seed")
-SHORT = {"layer": "target.layer", "pooling": "target.pooling", "backbone": "target.backbone", "encoder": "encoder.name"}
+# Axes whose values are compared with each other: a choice is made within each of them.
+COMPARED = ("ablation", "text_prior")
+SHORT = {
+    "layer": "target.layer",
+    "pooling": "target.pooling",
+    "backbone": "target.backbone",
+    "encoder": "encoder.name",
+    "text_prior": "text.prior",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +53,8 @@ def parse_axis(text: str, session: Session, recipe: Recipe, subject: str) -> Axi
     """Read `name` or `name=v1,v2,a-b`.
 
     Without values, `layer` takes the recipe's candidate layers from first to last, `pooling` its candidate poolings,
-    `subject` all subjects of the data set.
+    `subject` all subjects of the data set, `ablation` the full recipe and all that it has, `text_prior` those that need
+    no captioner.
 
     Raises
     ------
@@ -55,9 +64,10 @@ def parse_axis(text: str, session: Session, recipe: Recipe, subject: str) -> Axi
     name, mark, listed = text.partition("=")
     name = name.strip()
     keys = [k for k in recipe_keys() if k not in ("name", "profile", "summary", "source", "family")]
-    if name not in (*CONDITIONS, *SHORT, *keys):
-        raise unknown_name("sweep axis", name, [*CONDITIONS, *SHORT, *keys], where="--over")
-    as_text = name == "subject"  # 01 is a name, not the number 1
+    known = list(dict.fromkeys([*CONDITIONS, *COMPARED, *SHORT, *keys]))
+    if name not in known:
+        raise unknown_name("sweep axis", name, known, where="--over")
+    as_text = name in ("subject", *COMPARED)  # 01 is a name, not the number 1
     values = tuple(_values(listed, as_text=as_text)) if mark else _default_values(name, session, recipe, subject)
     if not values:
         raise InputError(f"axis '{name}' has no values", where="--over", hint=f"for example --over {name}=a,b")
@@ -87,6 +97,15 @@ def _default_values(name: str, session: Session, recipe: Recipe, subject: str) -
         return session.dataset.subjects
     if name == "pooling":
         return tuple(recipe.target.poolings)
+    if name == "ablation":
+        known = recipe_ablations(recipe.name)
+        if not known:
+            raise InputError(
+                f"recipe '{recipe.name}' has no ablations", where="--over", hint="vary a key of the recipe"
+            )
+        return (FULL, *known)
+    if name == "text_prior":
+        return ("none", "label", "captions")
     if name == "layer":
         target = recipe.target.model_copy(update={"layer": "auto", "layers": None})
         # The pooled features differ by pooling, the layers do not.
@@ -137,9 +156,9 @@ def expand(
         at = dict(zip(names, values, strict=True))
         if any(axis.only and at[axis.name] not in axis.only[str(at["backbone"])] for axis in axes):
             continue
-        document = recipe.model_dump(mode="json")
+        document = ablate(recipe, str(at.get("ablation", FULL))).model_dump(mode="json")
         for axis in axes:
-            if axis.name not in CONDITIONS:
+            if axis.name not in (*CONDITIONS, "ablation"):
                 if axis.key == "encoder.name":
                     document = reset_options(document, {"encoder": {"name": at[axis.name]}})
                 _set(document, axis.key, at[axis.name])

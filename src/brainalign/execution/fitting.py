@@ -77,6 +77,28 @@ class Fitted:
         return sum(candidate.seconds for candidate in self.candidates)
 
 
+@dataclass(frozen=True)
+class Task:
+    """One candidate to fit.
+
+    Attributes
+    ----------
+    job : int
+        Index of its job.
+    label : tuple of str
+        Layer and pooling.
+    targets : Targets or MixedTargets
+        Image features of all stimuli, for when it is scored.
+    features : dict
+        What it is fitted with: training and validation stimuli alone.
+    """
+
+    job: int
+    label: tuple[str, str]
+    targets: AnyTargets
+    features: dict[str, AnyTargets]
+
+
 def fit_jobs(
     session: Session, jobs: Sequence[tuple[Job, Path | None]], *, done: Collection[int] = ()
 ) -> Iterator[Fitted]:
@@ -97,22 +119,25 @@ def fit_jobs(
     first = jobs[0][0]
     split = session.training_split(first.subject, first.split, first.recipe)
     known = [*split.train, *split.validation]
-    seen: dict[
-        tuple[int, ...], AnyTargets
-    ] = {}  # jobs that share banks share their transform: one object stands for them
+    # Jobs that share banks share their transform: one object stands for them.
+    seen: dict[tuple[int, ...], AnyTargets] = {}
+
+    def development(targets: AnyTargets) -> AnyTargets:
+        return seen.setdefault(tuple(map(id, targets.bands)), targets.restrict(known))
+
     tasks = [
-        (number, label, target, seen.setdefault(tuple(map(id, target.bands)), target.restrict(known)))
+        Task(number, label, features["image"], {name: development(bank) for name, bank in features.items()})
         for number, (job, _) in enumerate(jobs)
-        for label, target in session.targets(job.subject, job.recipe.target).items()
+        for label, features in session.feature_sets(job.subject, job.recipe).items()
     ]
     open_tasks = [0] * len(jobs)
-    for number, *_ in tasks:
-        open_tasks[number] += 1
+    for task in tasks:
+        open_tasks[task.job] += 1
     found: list[list[Candidate]] = [[] for _ in jobs]
     with session.reporter.step(_title(first, len(jobs), len(tasks))) as tick:
         for index, aligner, fit, seconds in _fit_tasks(session, jobs, tasks, done, tick):
-            number, label, target, _ = tasks[index]
-            found[number].append(Candidate(aligner, target, label, fit, seconds))
+            number = tasks[index].job
+            found[number].append(Candidate(aligner, tasks[index].targets, tasks[index].label, fit, seconds))
             _keep_epochs_of_best(found[number], jobs[number][0].recipe)
             log.info("candidate %s", found[number][-1].row())
             open_tasks[number] -= 1
@@ -124,36 +149,34 @@ def fit_jobs(
 
 
 def _fit_tasks(
-    session: Session,
-    jobs: Sequence[tuple[Job, Path | None]],
-    tasks: Sequence[Any],
-    done: Collection[int],
-    tick: Any,
+    session: Session, jobs: Sequence[tuple[Job, Path | None]], tasks: Sequence[Task], done: Collection[int], tick: Any
 ) -> Iterator[tuple[int, Any, Fit, float]]:
     """Index, aligner, fit and seconds of every task, in the order in which they end."""
     first = jobs[0][0]
+    where = (first.subject, first.split, first.recipe.signals)
     split = session.training_split(first.subject, first.split, first.recipe)
-    development = session.development(first.subject, first.split, first.recipe.signals)
-    noise = session.noise(first.subject, first.split, first.recipe.signals)
-    aligners, targets, checkpoints = [], [], []
-    for number, (layer, pooling), _, target in tasks:
-        job, stem = jobs[number]
+    single = first.recipe.training.trials == "single"
+    recordings = session.trials(*where) if single else session.development(*where)
+    noise = session.noise(*where)
+    aligners, checkpoints = [], []
+    for task in tasks:
+        job, stem = jobs[task.job]
+        layer, pooling = task.label
         recipe = job.recipe.with_target(layer=_layer_value(layer), pooling=pooling)
         aligners.append(build_aligner(recipe, seed=job.seed, device=session.device))
-        targets.append(target)
         checkpoints.append(stem.with_name(f"{stem.name}.{layer}.{pooling}") if stem else None)
     if first.recipe.family == "contrastive":
-        preparation = Preparation(development, split, torch.device(session.device), noise)
-        skip = {index for index, (number, *_) in enumerate(tasks) if number in done}
-        together = fit_together(aligners, preparation, targets, checkpoints=checkpoints, done=skip, progress=tick)
+        preparation = Preparation(recordings, split, torch.device(session.device), noise)
+        skip = {index for index, task in enumerate(tasks) if task.job in done}
+        features = [task.features for task in tasks]
+        together = fit_together(aligners, preparation, features, checkpoints=checkpoints, done=skip, progress=tick)
         yield from ((index, aligners[index], fit, seconds) for index, fit, seconds in together)
         return
-    for index, (aligner, target) in enumerate(zip(aligners, targets, strict=True)):
-        if tasks[index][0] in done:
+    for index, (aligner, task) in enumerate(zip(aligners, tasks, strict=True)):
+        if task.job in done:
             continue
         began = time.perf_counter()
-        trials = session.trials(first.subject, first.split, first.recipe.signals)
-        fit = aligner.fit([development], {"image": target}, split, noise=noise, trials=trials)
+        fit = aligner.fit(recordings, task.features, split, noise=noise, trials=session.trials(*where))
         tick(index + 1, len(tasks))
         yield index, aligner, fit, time.perf_counter() - began
 
@@ -175,8 +198,9 @@ def _keep_epochs_of_best(candidates: list[Candidate], recipe: Recipe) -> None:
 
 def _title(job: Job, jobs: int, targets: int) -> str:
     what = f"{targets} targets" if targets > 1 else "one target"
+    name = job.recipe.encoder.name if job.recipe.family == "contrastive" else job.recipe.family
     runs = f" of {jobs} runs" if jobs > 1 else f", seed {job.seed}"
-    return f"training {job.recipe.encoder.name} on {what}{runs}, subject {job.subject}, split {job.split}"
+    return f"training {name} on {what}{runs}, subject {job.subject}, split {job.split}"
 
 
 def _layer_value(name: str) -> int | str:

@@ -28,13 +28,16 @@ class Job:
 
     def config_hash(self, session: Session) -> str:
         """sha256 over recipe, data, subject, split and seed: the name of the run (its first 12 digits are enough)."""
+        prior = session.prior(self.subject, self.recipe)
         return sha256_json(
             {
                 "recipe": self.recipe.facts(),
                 "dataset": session.dataset.facts(),
                 "subject": self.subject,
+                "training_subjects": session.training_subjects(self.subject),
                 "protocol": session.protocol,
                 "split": session.split(self.subject, self.split).fingerprint,
                 "seed": self.seed,
+                "texts": None if prior is None else dict(prior.facts),
             }
         )

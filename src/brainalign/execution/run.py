@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from brainalign.alignment import AnyTargets
 from brainalign.alignment.calibration import calibrated_band, calibration_error
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.families import build_aligner, load_aligner
@@ -27,7 +26,7 @@ from brainalign.recipes.recipe import MIXTURE_MARK
 
 FIT_FILES = (
     "recipe.yaml", "history.csv", "candidates.csv", "model.safetensors", "epochs.safetensors", "validation.npz",
-    "fit.json",
+    "steps.csv", "fit.json",
 )  # fmt: skip
 log = logging.getLogger("brainalign")
 Similarity = np.ndarray[Any, np.dtype[np.float32]]
@@ -46,18 +45,16 @@ def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory
     best.aligner.save(directory.path("model.safetensors"))
     stored = {f"{epoch}.{k}": v for epoch, state in best.fit.candidates.items() for k, v in state.items()}
     save_tensors(directory.path("epochs.safetensors"), stored, {"epochs": sorted(best.fit.candidates)})
-    split = session.split(job.subject, job.split)
-    development = session.development(job.subject, job.split, job.recipe.signals)
-    similarity = best.aligner.similarity(
-        development.average(split.validation), {"image": best.targets.of(split.validation)}
-    )
-    _write_similarity(directory, "validation.npz", similarity, split.validation, split.validation)
-    repetitions = int(development.repetitions(split.validation).min())
+    if best.fit.steps:
+        directory.write_table("steps.csv", best.fit.steps)
+    held = session.validation_data(job.subject, job.split, job.recipe.signals)
+    similarity = best.aligner.similarity(held.signals, {"image": best.targets.of(held.gallery_ids)})
+    _write_similarity(directory, "validation.npz", similarity, held.query_ids, held.gallery_ids)
     scores = evaluate_retrieval(
         similarity,
-        split.validation,
-        split.validation,
-        repetitions=repetitions,
+        held.query_ids,
+        held.gallery_ids,
+        repetitions=held.repetitions,
         seed=job.seed,
         n_resamples=job.recipe.evaluation.n_resamples,
         n_permutations=job.recipe.evaluation.n_permutations,
@@ -95,7 +92,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     facts = directory.read_json("fit.json")
     aligner = load_aligner(directory.path("model.safetensors"), device=session.device)
     target = session.targets(job.subject, aligner.recipe.target)[facts["layer"], facts["pooling"]]
-    shuffled = _shuffled_control(session, job, aligner.recipe, target) if control else None
+    shuffled = _shuffled_control(session, job, aligner.recipe, (facts["layer"], facts["pooling"])) if control else None
     data = session.test_data(job.subject, job.split, aligner.recipe)
     images = {"image": target.of(data.gallery_ids)}
     similarity = aligner.similarity(data.signals, images, repetitions=data.counts)
@@ -155,7 +152,7 @@ def _calibration(similarity: Similarity, data: Any) -> dict[str, Any]:
     }
 
 
-def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: AnyTargets) -> Any:
+def _shuffled_control(session: Session, job: Job, recipe: Recipe, label: tuple[str, str]) -> Any:
     """The same settings trained on images dealt anew to the training and validation signals."""
     split = session.training_split(job.subject, job.split, job.recipe)
     rng = np.random.default_rng([job.seed, 0xC0])
@@ -163,14 +160,12 @@ def _shuffled_control(session: Session, job: Job, recipe: Recipe, target: AnyTar
     for ids in (split.train, split.validation):
         partner |= dict(zip(ids, rng.permutation(np.array(ids, dtype=object)), strict=True))
     aligner = build_aligner(recipe, seed=job.seed, device=session.device)
+    where = (job.subject, job.split, job.recipe.signals)
+    recordings = session.trials(*where) if recipe.training.trials == "single" else session.development(*where)
+    # Image and text of a stimulus stay together: only the signals lose theirs.
+    features = {name: bank.dealt(partner) for name, bank in session.feature_sets(job.subject, recipe)[label].items()}
     with session.reporter.step("control: the same training on shuffled pairs") as tick:
-        aligner.fit(
-            [session.development(job.subject, job.split, job.recipe.signals)],
-            {"image": target.dealt(partner)},
-            split,
-            noise=session.noise(job.subject, job.split, job.recipe.signals),
-            progress=tick,
-        )
+        aligner.fit(recordings, features, split, noise=session.noise(*where), progress=tick)
     return aligner
 
 
@@ -198,7 +193,8 @@ def _result(
 ) -> Result:
     recipe, info = aligner.recipe, session.dataset.info
     reads = session.sealed(job.subject, job.split).reads
-    findings = [*session.lint(job.subject, job.split), *lint_settings({"test_reads": reads})]
+    facts_of_run = {"test_reads": reads, "leaves_out": session.leaves_out(job.subject)}
+    findings = [*session.lint(job.subject, job.split), *lint_settings(facts_of_run)]
     auto = job.recipe.target
     score_s = time.perf_counter() - began
     return Result.model_validate(
@@ -221,6 +217,7 @@ def _result(
                 "cell_weights": facts["cell_weights"],
                 "depth": facts["depth"],
                 "pooling": facts["pooling"],
+                "transform": recipe.target.transform,
             },
             "encoder": recipe.encoder.name if aligner.has_epochs else recipe.family,
             "selection": {
@@ -248,6 +245,10 @@ def _result(
             "split_fingerprint": session.split(job.subject, job.split).fingerprint,
             "validation_kind": session.split(job.subject, job.split).validation_kind,
             "n_train": len(session.training_split(job.subject, job.split, recipe).train),
+            "training_subjects": list(session.training_subjects(job.subject)),
+            "language": None
+            if recipe.text.prior == "none"
+            else {"prior": recipe.text.prior, "encoder": recipe.text.encoder},
             "data": {"licence": info.licence, "citation": info.citation, "url": info.url},
         }
     )

@@ -13,16 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.alignment import AnyTargets, MixedTargets, Targets
+from brainalign.alignment.contrastive import LEVEL_MARK
+from brainalign.alignment.preparation import mean_noise
 from brainalign.datasets import Dataset
 from brainalign.errors import InputError
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.features import FeatureSet, extract_features
+from brainalign.features.text_bank import extract_texts
 from brainalign.protocols import LintFinding, OpenedTest, SealedTest, Split, find_protocol, lint_split
+from brainalign.protocols.sealed import TestData
 from brainalign.recipes.recipe import LayerSpec, Recipe, SignalSettings, TargetSettings
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
-from brainalign.recordings.whitening import noise_covariance
 from brainalign.stimuli import StimulusSet
+from brainalign.stimuli.text_priors import Texts, texts_of
+from brainalign.stimuli.transforms import stimulus_transform
 
 
 @dataclass
@@ -75,6 +80,14 @@ class Session:
         found: Recording = self._once(("recording", subject), lambda: self.dataset.recording(subject))
         return found
 
+    def training_subjects(self, subject: str) -> tuple[str, ...]:
+        """Whose signals train and validate when a subject is tested: its own, or those of all others."""
+        return find_protocol(self.protocol).training_subjects(subject, self.dataset.subjects)
+
+    def leaves_out(self, subject: str) -> bool:
+        """Whether the tested subject is nobody's training data."""
+        return subject not in self.training_subjects(subject)
+
     def split(self, subject: str, index: int) -> Split:
         """The frozen split, refused if the lint finds a leak that was not allowed."""
         return self._linted(subject, index)[0]
@@ -102,7 +115,9 @@ class Session:
 
     def _linted(self, subject: str, index: int) -> tuple[Split, list[LintFinding]]:
         def make() -> tuple[Split, list[LintFinding]]:
-            split = find_protocol(self.protocol).split(index, self.stimuli(subject), self.recording(subject))
+            others = [self.recording(s) for s in self.training_subjects(subject) if s != subject]
+            protocol = find_protocol(self.protocol)
+            split = protocol.split(index, self.stimuli(subject), self.recording(subject), others)
             findings = lint_split(split, self.stimuli(subject))
             for finding in findings:
                 if finding.severity == "leak" and finding.code not in self.allow_leaks:
@@ -125,32 +140,60 @@ class Session:
         found: OpenedTest = self._once(("opened", subject, index), lambda: self.sealed(subject, index).open())
         return found
 
-    def development(self, subject: str, index: int, settings: SignalSettings) -> Recording:
-        """Training and validation signals as a method sees them, repetitions averaged, in memory."""
-
-        def make() -> Recording:
-            selected = select_signals(self.sealed(subject, index).development, settings)
-            split = self.split(subject, index)
-            with self.reporter.step(f"averaging repetitions of subject {subject}") as tick:
-                return selected.collapse([*split.train, *split.validation], progress=tick)
-
-        found: Recording = self._once(("development", subject, index, *_selection_key(settings)), make)
+    def _development(self, subject: str, index: int, settings: SignalSettings) -> list[Recording]:
+        """Training and validation trials of every training subject, channels and samples selected."""
+        if not self.leaves_out(subject):
+            return [select_signals(self.sealed(subject, index).development, settings)]
+        split = self.split(subject, index)
+        known = [*split.train, *split.validation]
+        found = []
+        for source in self.training_subjects(subject):
+            recording = self.recording(source)
+            seen = recording.restrict([name for name in known if name in recording.index])
+            found.append(select_signals(seen, settings))
         return found
 
-    def trials(self, subject: str, index: int, settings: SignalSettings) -> Recording:
-        """Training and validation signals, every stored trial by itself."""
-        return select_signals(self.sealed(subject, index).development, settings)
+    def development(self, subject: str, index: int, settings: SignalSettings) -> tuple[Recording, ...]:
+        """Training and validation signals as a method sees them, repetitions averaged, in memory; one recording a
+        training subject.
+        """
+
+        def make() -> tuple[Recording, ...]:
+            split = self.split(subject, index)
+            known = [*split.train, *split.validation]
+            found = []
+            for recording in self._development(subject, index, settings):
+                with self.reporter.step(f"averaging repetitions of subject {recording.subject}") as tick:
+                    seen = [name for name in known if name in recording.index]
+                    found.append(recording.collapse(seen, progress=tick))
+            return tuple(found)
+
+        found: tuple[Recording, ...] = self._once(("development", subject, index, *_selection_key(settings)), make)
+        return found
+
+    def validation_data(self, subject: str, index: int, settings: SignalSettings) -> TestData:
+        """Validation signals of every training subject, subject after subject, and the images they are found among."""
+        split = self.split(subject, index)
+        signals, ids, counts = [], [], []
+        for recording in self.development(subject, index, settings):
+            seen = [name for name in split.validation if name in recording.index]
+            signals.append(recording.average(seen))
+            counts += recording.repetitions(seen).tolist()
+            ids += seen
+        return TestData(np.concatenate(signals), tuple(ids), split.validation, min(counts), tuple(counts))
+
+    def trials(self, subject: str, index: int, settings: SignalSettings) -> tuple[Recording, ...]:
+        """Training and validation signals, every stored trial by itself; one recording a training subject."""
+        return tuple(self._development(subject, index, settings))
 
     def noise(self, subject: str, index: int, settings: SignalSettings) -> NDArray[np.float64] | None:
-        """Noise covariance of the training trials, where the method whitens."""
+        """Noise covariance of the training trials, where the method whitens; the mean over training subjects."""
         if settings.whiten == "none":
             return None
-
-        def make() -> NDArray[np.float64]:
-            selected = select_signals(self.sealed(subject, index).development, settings)
-            return noise_covariance(selected, self.split(subject, index).train)
-
-        found: NDArray[np.float64] = self._once(("noise", subject, index, *_selection_key(settings)), make)
+        found: NDArray[np.float64] = self._once(
+            ("noise", subject, index, *_selection_key(settings)),
+            lambda: mean_noise(self._development(subject, index, settings), self.split(subject, index).train),
+        )
         return found
 
     def test_data(self, subject: str, index: int, recipe: Recipe) -> Any:
@@ -173,7 +216,7 @@ class Session:
         """
         together: dict[tuple[Any, ...], tuple[str, TargetSettings, dict[LayerSpec, None], dict[str, None]]] = {}
         for subject, target in ((s, _of_backbone(t, b)) for s, t in wanted for b in t.backbones):
-            key = (id(self.stimuli(subject)), target.backbone, target.crop, target.weights)
+            key = (id(self.stimuli(subject)), target.backbone, target.crop, target.weights, target.transform)
             _, _, layers, poolings = together.setdefault(key, (subject, target, {}, {}))
             more_layers, more_poolings = _candidates(target)
             layers |= dict.fromkeys(more_layers)
@@ -185,11 +228,13 @@ class Session:
         self, subject: str, target: TargetSettings, layers: list[LayerSpec], poolings: list[str]
     ) -> FeatureSet:
         stimuli = self.stimuli(subject)
-        key = ("features", id(stimuli), target.backbone, target.crop, target.weights, tuple(layers), tuple(poolings))
+        model = (target.backbone, target.crop, target.weights, target.transform)
+        key = ("features", id(stimuli), *model, tuple(layers), tuple(poolings))
 
         def make() -> FeatureSet:
             began = time.perf_counter()
-            with self.reporter.step(f"features of {target.backbone}") as tick:
+            seen = f", images through {target.transform}" if target.transform else ""
+            with self.reporter.step(f"features of {target.backbone}{seen}") as tick:
                 found = extract_features(
                     stimuli,
                     target.backbone,
@@ -199,6 +244,7 @@ class Session:
                     device=self.device,
                     crop=target.crop,
                     weights=target.weights,
+                    transform=stimulus_transform(target.transform),
                     progress=tick,
                 )
             self._seconds[key] = time.perf_counter() - began
@@ -227,6 +273,52 @@ class Session:
             mixed = bands[0] if len(bands) == 1 else MixedTargets(bands)
             mixtures[mixed.layer, pooling] = mixed
         return mixtures
+
+    def feature_sets(self, subject: str, recipe: Recipe) -> dict[tuple[str, str], dict[str, AnyTargets]]:
+        """Everything an aligner is aligned with, for every candidate (layer name, pooling).
+
+        `image`, with language also `text`, and where training images are blurred by their uncertainty `image@0`,
+        `image@1`, ..., from least to most.
+        """
+        found = {label: {"image": target} for label, target in self.targets(subject, recipe.target).items()}
+        text = self.texts(subject, recipe)
+        for number, level in enumerate(recipe.uncertainty.levels):
+            seen = self.targets(subject, recipe.target.model_copy(update={"transform": level}))
+            for label, features in found.items():
+                features[f"{LEVEL_MARK}{number}"] = seen[label]
+        if text is not None:
+            for features in found.values():
+                features["text"] = text
+        return found
+
+    def prior(self, subject: str, recipe: Recipe) -> Texts | None:
+        """The text beside every image of a subject; None where the recipe leaves language out."""
+        name = recipe.text.prior
+
+        def make() -> Texts | None:
+            return texts_of(self.stimuli(subject), name, cache_dir=self.cache_dir)
+
+        found: Texts | None = self._once(("prior", id(self.stimuli(subject)), name), make)
+        return found
+
+    def texts(self, subject: str, recipe: Recipe) -> Targets | None:
+        """Text features by stimulus id; None where the recipe leaves language out."""
+        prior = self.prior(subject, recipe)
+        if prior is None:
+            return None
+        key = ("texts", id(prior), recipe.text.encoder)
+
+        def make() -> Targets:
+            began = time.perf_counter()
+            with self.reporter.step(f"texts ({recipe.text.prior}) through {recipe.text.encoder}") as tick:
+                found = extract_texts(
+                    prior, recipe.text.encoder, cache_dir=self.cache_dir, device=self.device, progress=tick
+                )
+            self._seconds[key] = time.perf_counter() - began
+            return Targets(found.array, found.row_of, backbone=found.tower, layer=recipe.text.prior, pooling="text")
+
+        found: Targets = self._once(key, make)
+        return found
 
     def _banks(self, subject: str, target: TargetSettings) -> dict[tuple[str, str], Targets]:
         if len(target.backbones) == 1:

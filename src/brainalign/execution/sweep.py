@@ -13,7 +13,7 @@ from brainalign.errors import InputError
 from brainalign.evaluation import paired_bootstrap
 from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import Result, read_result
-from brainalign.execution.axes import CONDITIONS, Axis, expand, parse_axes, slug
+from brainalign.execution.axes import COMPARED, CONDITIONS, Axis, expand, parse_axes, slug
 from brainalign.execution.fitting import selection_key
 from brainalign.execution.job import Job
 from brainalign.execution.progress import Reporter
@@ -41,8 +41,13 @@ class Row:
 
     @property
     def condition(self) -> tuple[str, int, int]:
-        """What the row is a choice within: subject, split, seed."""
+        """What its score stands for: subject, split, seed."""
         return (self.job.subject, self.job.split, self.job.seed)
+
+    @property
+    def compared(self) -> tuple[Any, ...]:
+        """Values of the axes whose values are compared with each other."""
+        return tuple(self.at[name] for name in COMPARED if name in self.at)
 
 
 def sweep(
@@ -118,11 +123,11 @@ def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dic
     if folder.has("plan.json"):
         if folder.read_json("plan.json").get("plan") != plan:
             raise InputError("holds another sweep", where=folder.root, hint="choose another --out")
-        return session.prefetch((job.subject, job.recipe.target) for job, _ in jobs)
+        return session.prefetch((job.subject, target) for job, _ in jobs for target in job.recipe.targets)
     if folder.has("result.json"):
         raise InputError("holds a single run", where=folder.root, hint="choose another --out")
     # Everything is opened once before the folder is made: bad input leaves nothing behind.
-    session.prefetch((job.subject, job.recipe.target) for job, _ in jobs)
+    session.prefetch((job.subject, target) for job, _ in jobs for target in job.recipe.targets)
     for job, _ in jobs:
         check_job(session, job)
     folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
@@ -139,6 +144,7 @@ def _freeze(session: Session, jobs: Sequence[tuple[Job, dict[str, Any]]], folder
             job.recipe.family,
             job.recipe.signals.model_dump_json(),
             job.recipe.training.n_images,
+            job.recipe.training.trials,
         )
         together.setdefault(key, []).append((job, directory))
     for members in together.values():
@@ -169,12 +175,12 @@ def _parts(session: Session, members: Sequence[tuple[Job, RunDirectory]]) -> Ite
 
 
 def _choose(rows: Sequence[Row]) -> None:
-    """Mark the best row of every condition by its validation score."""
-    best: dict[tuple[str, int, int], Row] = {}
+    """Mark the best row of every condition by its validation score, for every value that is compared by itself."""
+    best: dict[Any, Row] = {}
     for row in rows:
-        held = best.get(row.condition)
+        held = best.get((row.condition, row.compared))
         if held is None or _key(row) < _key(held):
-            best[row.condition] = row
+            best[row.condition, row.compared] = row
     for row in best.values():
         row.chosen = True
 
@@ -222,8 +228,10 @@ def _summary(
     session: Session, recipe: Recipe, axes: Sequence[Axis], rows: Sequence[Row], results: Sequence[Result]
 ) -> dict[str, Any]:
     groups: dict[tuple[str, int, int], list[int]] = {}
+    first = tuple(axis.values[0] for name in COMPARED for axis in axes if axis.name == name)
     for index, row in enumerate(rows):
-        groups.setdefault(row.condition, []).append(index)
+        if row.compared == first:  # the headline is the method itself, not what it is compared with
+            groups.setdefault(row.condition, []).append(index)
     conditions = [_condition(rows, results, members) for members in groups.values()]
     return {
         "schema": SCHEMA,
@@ -233,7 +241,9 @@ def _summary(
         "dataset": session.dataset.name,
         "virtual": session.dataset.info.virtual,
         "protocol": session.protocol,
-        "axes": [{"name": a.name, "values": list(a.values), "choice": a.name not in CONDITIONS} for a in axes],
+        "axes": [
+            {"name": a.name, "values": list(a.values), "choice": a.name not in (*CONDITIONS, *COMPARED)} for a in axes
+        ],
         "chosen_by": f"validation_{recipe.selection.layer}",
         "conditions": conditions,
         "mean": {
@@ -251,7 +261,7 @@ def _condition(rows: Sequence[Row], results: Sequence[Result], members: Sequence
         "subject": rows[chosen].job.subject,
         "split": rows[chosen].job.split,
         "seed": rows[chosen].job.seed,
-        "chosen": {name: value for name, value in rows[chosen].at.items() if name not in CONDITIONS},
+        "chosen": {name: value for name, value in rows[chosen].at.items() if name not in (*CONDITIONS, *COMPARED)},
         "run": f"runs/{rows[chosen].directory.root.name}",
         "test_top1": test.top1,
         "test_top1_ci95": list(test.top1_ci95),
@@ -262,12 +272,42 @@ def _condition(rows: Sequence[Row], results: Sequence[Result], members: Sequence
 
 
 def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Chosen rows against `head` and `final` rows trained alike, images paired, conditions pooled.
+    """Chosen rows against others, images paired, conditions pooled; see the two functions behind it."""
+    names = [axis.name for axis in axes]
+    found = []
+    for axis in axes:
+        if axis.name in COMPARED:
+            found += [_against_value(axis, value, rows) for value in axis.values[1:]]
+    return [*found, *(_against_layers(rows) if "layer" in names else [])]
+
+
+def _against_value(axis: Axis, value: Any, rows: Sequence[Row]) -> dict[str, Any]:
+    """Chosen rows of a compared axis' first value against those of another one, all else alike."""
+
+    def chosen(wanted: Any) -> dict[Any, Row]:
+        return {
+            (row.condition, *(row.at[n] for n in COMPARED if n in row.at and n != axis.name)): row
+            for row in rows
+            if row.chosen and row.at[axis.name] == wanted
+        }
+
+    ours, theirs = chosen(axis.values[0]), chosen(value)
+    both = [(ours[at].directory.root, theirs[at].directory.root) for at in ours if at in theirs]
+    pairs = [(*hits_of_run(mine), hits_of_run(other)[1]) for mine, other in both]
+    return {"against": f"{axis.name} {value}", "conditions": len(pairs), **_paired(pairs)}
+
+
+def _paired(pairs: Sequence[tuple[Any, Any, Any]]) -> dict[str, Any]:
+    # Conditions share test images: an image is drawn with all its queries, so that none counts as new evidence.
+    ids, ours, theirs = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    return paired_bootstrap(ours, theirs, images=ids).to_dict()
+
+
+def _against_layers(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """Chosen rows against `head` and `final` rows trained alike.
 
     The rival has the chosen row's pooling where it can (`final` has only its own), else the best on validation.
     """
-    if "layer" not in [axis.name for axis in axes]:
-        return []
     found = []
     for other in ("head", "final"):
         pairs = []
@@ -279,10 +319,7 @@ def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, An
             if twin and str(row.at["layer"]) != other:
                 pairs.append((*hits_of_run(row.directory.root), hits_of_run(twin[0].directory.root)[1]))
         if pairs:
-            # Conditions share test images: an image is drawn with all its queries, so that none counts as new evidence.
-            ids, ours, theirs = (np.concatenate(part) for part in zip(*pairs, strict=True))
-            paired = paired_bootstrap(ours, theirs, images=ids)
-            found.append({"against": other, "conditions": len(pairs), **paired.to_dict()})
+            found.append({"against": f"layer {other}", "conditions": len(pairs), **_paired(pairs)})
     return found
 
 

@@ -8,6 +8,8 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from brainalign.alignment.model import subject_options
+from brainalign.alignment.preparation import check_alike
 from brainalign.cache import default_cache_dir
 from brainalign.datasets import open_dataset
 from brainalign.device import resolve_device
@@ -177,16 +179,18 @@ def check_job(session: Session, job: Job) -> None:
         If data, features, channels, encoder or repetitions are not there.
     """
     recipe = job.recipe
-    session.targets(job.subject, recipe.target)
+    session.feature_sets(job.subject, recipe)
     session.training_split(job.subject, job.split, recipe)
-    development = session.development(job.subject, job.split, recipe.signals)
-    build_encoder(
-        recipe.encoder.name,
-        n_chans=development.n_chans,
-        n_times=development.n_times,
-        dim=recipe.encoder.dim or recipe.projector.dim,
-        **recipe.encoder.options,
-    )
+    recordings = session.development(job.subject, job.split, recipe.signals)
+    check_alike(recordings)
+    if recipe.family == "contrastive":
+        build_encoder(
+            recipe.encoder.name,
+            n_chans=recordings[0].n_chans,
+            n_times=recordings[0].n_times,
+            dim=recipe.encoder.dim or recipe.projector.dim,
+            **subject_options(recipe.encoder, len(recordings) if len(recordings) > 1 else 0),
+        )
     wanted, available = recipe.evaluation.repetitions, session.sealed(job.subject, job.split).repetitions()
     if wanted is not None and wanted > available:
         text = f"{wanted} repetitions asked for, the test images have {available}"

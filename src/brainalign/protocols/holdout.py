@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brainalign.errors import InputError
-from brainalign.protocols.split import Split, check_index, need, part_ids, seen_by, shuffled
+from brainalign.protocols.split import (
+    AcrossSubjects,
+    Split,
+    WithinSubject,
+    check_index,
+    need,
+    part_ids,
+    seen_by,
+    shuffled,
+)
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
 
@@ -13,7 +23,7 @@ TRAIN_MIN = 8
 
 
 @dataclass(frozen=True)
-class ImageHoldout:
+class ImageHoldout(WithinSubject):
     """Random images held out for test and validation; for data without concepts.
 
     Attributes
@@ -27,7 +37,7 @@ class ImageHoldout:
     n_test: int = 200
     n_validation: int = 100
 
-    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording, sources: Sequence[Recording] = ()) -> Split:
         """Cut the images that have trials.
 
         Raises
@@ -51,7 +61,7 @@ class ImageHoldout:
 
 
 @dataclass(frozen=True)
-class OfficialTest:
+class OfficialTest(WithinSubject):
     """The data set's own test images; validation concepts held out of its training part.
 
     All images of a validation concept validate; none of them trains.
@@ -66,8 +76,8 @@ class OfficialTest:
     description: str
     n_validation_concepts: int = 40
 
-    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
-        """Cut the training part by concept.
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording, sources: Sequence[Recording] = ()) -> Split:
+        """Cut the training part by concept; of `sources`, where training subjects are others, what any of them saw.
 
         Raises
         ------
@@ -76,7 +86,11 @@ class OfficialTest:
         """
         check_index(index, self.name)
         seen = seen_by(stimuli, recording)
-        train, test = part_ids(recording, "train", seen), part_ids(recording, "test", seen)
+        test = part_ids(recording, "test", seen)
+        trained: set[str] = set()
+        for source in sources or (recording,):
+            trained |= set(part_ids(source, "train", seen_by(stimuli, source)))
+        train = [name for name in stimuli.ids if name in trained]
         both = set(train) & set(test)
         if both:
             raise InputError(f"'{min(both)}' was shown in the training and in the test part", hint="remove one of them")
@@ -101,7 +115,15 @@ class OfficialTest:
 
 
 @dataclass(frozen=True)
-class OwnData:
+class LeaveSubjectOut(AcrossSubjects, OfficialTest):
+    """Everybody else trains and validates, the left-out subject is tested.
+
+    Stimuli are cut as in `OfficialTest`: no test concept is in anybody's training data.
+    """
+
+
+@dataclass(frozen=True)
+class OwnData(WithinSubject):
     """For own recordings: their own test part if they name one, else a sixth of the images (at most 200) held out.
 
     Validation holds out concepts where every image has one and there are at least ten, else images.
@@ -110,13 +132,13 @@ class OwnData:
     name: str
     description: str
 
-    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording, sources: Sequence[Recording] = ()) -> Split:
         """Cut by what the recording offers; see the class."""
         check_index(index, self.name)
         seen = seen_by(stimuli, recording)
         if part_ids(recording, "test", seen):
             if stimuli.has_concepts:
-                return OfficialTest(self.name, self.description).split(index, stimuli, recording)
+                return OfficialTest(self.name, self.description).split(index, stimuli, recording, sources)
             return self._own_test(index, recording, seen)
         need(len(seen), 2 * TRAIN_MIN, "images with trials", self.name)
         n_test = min(200, max(2, len(seen) // 6))
@@ -134,3 +156,8 @@ class OwnData:
         return Split(
             self.name, index, tuple(order[n_validation:]), tuple(order[:n_validation]), tuple(test), "image-disjoint"
         )
+
+
+@dataclass(frozen=True)
+class OwnLeaveSubjectOut(AcrossSubjects, OwnData):
+    """For own recordings of several subjects with shared images, cut as in `OwnData`: test images train nobody."""

@@ -94,7 +94,7 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
     ----------
     settings : mapping
         `selection_on` ('validation' or 'test'), `statistics_from` ('train' or 'test'), `assignment` ('independent',
-        'hungarian', 'sinkhorn', 'csls'), `weights_from_other_subjects` (bool), `test_reads` (int).
+        'hungarian', 'sinkhorn', 'csls'), `weights_from_other_subjects` (bool), `test_reads` (int), `leaves_out` (bool).
     """
     found = []
     if settings.get("selection_on", "validation") == "test":
@@ -109,6 +109,12 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
     if settings.get("weights_from_other_subjects", False):
         text = "Weights were carried over from a run that trained on the subject now held out."
         found.append(LintFinding("weights-carried-over", "leak", text))
+    if settings.get("leaves_out", False):
+        text = (
+            "Validation signals come from the subjects who trained (their validation images did not): choices were made "
+            "under easier conditions than for the left-out subject."
+        )
+        found.append(LintFinding("validation-by-trained-subjects", "note", text))
     if int(settings.get("test_reads", 1)) > 1:
         text = f"The test set was opened {settings['test_reads']} times for this run."
         found.append(LintFinding("test-read-twice", "note", text))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from brainalign.errors import unknown_name
-from brainalign.protocols.holdout import ImageHoldout, OfficialTest, OwnData
+from brainalign.protocols.holdout import ImageHoldout, LeaveSubjectOut, OfficialTest, OwnData, OwnLeaveSubjectOut
 from brainalign.protocols.split import Protocol
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -26,9 +26,25 @@ PROTOCOLS: dict[str, Protocol] = {
             "200 held-out test concepts of one virtual subject; 40 training concepts validate.",
             n_validation_concepts=40,
         ),
+        LeaveSubjectOut(
+            "things-eeg2/inter/v1",
+            "The published 200 test concepts of a subject who was left out; all others train, and 100 of the 1,654 "
+            "training concepts validate.",
+            n_validation_concepts=100,
+        ),
+        LeaveSubjectOut(
+            "virtual-eeg/inter/v1",
+            "200 held-out test concepts of a virtual subject who was left out; all others train, and 40 training "
+            "concepts validate.",
+            n_validation_concepts=40,
+        ),
         OwnData(
             "own/intra/v1",
             "Own recordings of one subject: their own test part, or a sixth of the images held out.",
+        ),
+        OwnLeaveSubjectOut(
+            "own/inter/v1",
+            "Own recordings, one subject left out: its own test part, or a sixth of the images, which train nobody.",
         ),
     )
 }

@@ -63,8 +63,45 @@ class Protocol(TypingProtocol):
     def description(self) -> str:
         """What is held out, in a sentence."""
 
-    def split(self, index: int, stimuli: StimulusSet, recording: Recording) -> Split:
-        """The frozen split of this number."""
+    def training_subjects(self, subject: str, subjects: Sequence[str]) -> tuple[str, ...]:
+        """Whose signals train and validate when `subject` is tested."""
+
+    def split(self, index: int, stimuli: StimulusSet, recording: Recording, sources: Sequence[Recording] = ()) -> Split:
+        """The frozen split of this number.
+
+        Parameters
+        ----------
+        recording : Recording
+            Of the tested subject.
+        sources : sequence of Recording
+            Of the training subjects, where they are others.
+        """
+
+
+class WithinSubject:
+    """Mixed into protocols that train, validate and test on one subject."""
+
+    def training_subjects(self, subject: str, subjects: Sequence[str]) -> tuple[str, ...]:
+        """The tested subject."""
+        return (subject,)
+
+
+class AcrossSubjects:
+    """Mixed into protocols that leave a subject out: its training part is never read."""
+
+    def training_subjects(self, subject: str, subjects: Sequence[str]) -> tuple[str, ...]:
+        """All but the tested one.
+
+        Raises
+        ------
+        InputError
+            If there is nobody else.
+        """
+        others = tuple(name for name in subjects if name != subject)
+        if not others:
+            hint = "a protocol that leaves a subject out needs at least two"
+            raise InputError(f"there is no subject besides '{subject}'", hint=hint)
+        return others
 
 
 def shuffled(names: Iterable[str], salt: str) -> list[str]:

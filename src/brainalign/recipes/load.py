@@ -17,6 +17,7 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.recipes.recipe import Recipe
 
 RECIPE_BYTES_MAX = 2**20
+FULL = "full"
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -28,6 +29,34 @@ def recipe_names() -> tuple[str, ...]:
 def recipe_profiles(name: str) -> tuple[str, ...]:
     """Profiles of a recipe: kinds of data ('eeg', 'spikes', ...) and variants such as 'paper'."""
     return tuple(_document(name)[0].get("profiles", {}))
+
+
+def recipe_ablations(name: str) -> dict[str, dict[str, Any]]:
+    """Changes that take a part out of a method (or put one in), by name; none for a recipe read from a file.
+
+    Examples
+    --------
+    >>> sorted(recipe_ablations("neuroalign"))
+    ['no-dla', 'no-sga', 'no-vse']
+    """
+    base = name.partition("/")[0]
+    return dict(_document(base)[0].get("ablations", {})) if base in recipe_names() else {}
+
+
+def ablate(recipe: Recipe, name: str) -> Recipe:
+    """A recipe with one of its ablations; `full` is the recipe itself.
+
+    Raises
+    ------
+    InputError
+        If it has no such ablation.
+    """
+    if name == FULL:
+        return recipe
+    known = recipe_ablations(recipe.name)
+    if name not in known:
+        raise unknown_name(f"ablation of recipe '{recipe.name}'", name, [FULL, *known], where="--over")
+    return validate_recipe(_overlay(recipe.model_dump(mode="json"), known[name], f"ablation {name}"), where="--over")
 
 
 def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> Recipe:
@@ -57,6 +86,7 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
     base, _, asked = name.partition("/") if where is None else (str(document.get("name", name)), "", "")
     profiles = document.pop("profiles", {})
     budgets = document.pop("budgets", {})
+    document.pop("ablations", None)
     if where is None:
         if asked and asked not in profiles:
             raise unknown_name(f"profile of recipe '{base}'", asked, profiles)

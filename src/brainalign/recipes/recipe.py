@@ -37,6 +37,9 @@ class TargetSettings(Settings):
     components: int | None = Field(200, ge=1, description="principal components of wide targets; null keeps all")
     mixture: Literal["learned", "uniform"] = Field("learned", description="weights of the layers of a mixture")
     standardize: bool = Field(True, description="centre and scale every feature by its training mean and deviation")
+    transform: str | None = Field(
+        None, description="what images go through before the model, such as vse or blur?level=medium; null: nothing"
+    )
     crop: Literal["none", "center"] = Field("none", description="none: the whole image, as the subject saw it")
     weights: Literal["pretrained", "random"] = "pretrained"
 
@@ -108,17 +111,95 @@ class ProjectorSettings(Settings):
 
     dim: int = Field(256, ge=1)
     brain: Literal["none", "linear"] = "none"
-    image: Literal["none", "linear", "mlp"] = "linear"
+    image: Literal["none", "linear", "mlp", "residual"] = "linear"
+    text: Literal["none", "linear", "mlp", "residual"] = "linear"
     dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class TextSettings(Settings):
+    """Which text stands beside an image, and the frozen model that reads it; `prior: none` leaves language out."""
+
+    prior: str = Field(
+        "none",
+        description="none, label, label:TEMPLATE, captions, table:FILE, prompt-a, -b, -c or prompt:TEXT (@CAPTIONER)",
+    )
+    encoder: str = Field("pip:minilm", description="text tower, such as open_clip:ViT-B-16/openai or slip:ViT-B-16")
+    standardize: bool = Field(False, description="centre and scale every text feature with training statistics")
 
 
 class ObjectiveSettings(Settings):
     """InfoNCE between brain and image; see `brainalign.objectives.InfoNCE`."""
 
     temperature: float = Field(0.07, gt=0)
-    scale_mode: Literal["fixed", "learned", "softplus"] = "fixed"
+    scale_mode: Literal["fixed", "learned", "softplus", "raw"] = "fixed"
     normalize_brain: bool = True
     symmetric: bool = True
+
+
+class GuidanceSettings(Settings):
+    """Semantic guidance; see `brainalign.objectives.semantic_guidance_loss`."""
+
+    temperature: float = Field(0.07, gt=0)
+    direction: Literal["reverse", "forward"] = "reverse"
+    diagonal: Literal["keep", "mask", "literal"] = "keep"
+    detach_teacher: bool = True
+
+
+class DynamicSettings(Settings):
+    """Dynamic loss adjustment; see `brainalign.objectives.DynamicLossAdjustment`."""
+
+    temperature: float = Field(0.07, gt=0)
+    eps: float = Field(1e-8, gt=0)
+    normalize: bool = True
+    smoothing: float = Field(0.0, ge=0, lt=1)
+
+
+class LossSettings(Settings):
+    """Terms of the loss, each with its weight; a term of weight 0 is left out, and so is one that needs text where
+    `text.prior` is none.
+    """
+
+    brain_image: float = Field(1.0, ge=0)
+    image_text: float = Field(0.0, ge=0)
+    brain_text: float = Field(0.0, ge=0)
+    semantic_guidance: float = Field(0.0, ge=0, description="brain-image similarities follow image-text ones")
+    intra_modal: float = Field(0.0, ge=0, description="two noisy views of one signal find each other")
+    regression: float = Field(0.0, ge=0, description="mean squared error between brain and image embeddings")
+    intra_modal_noise: float = Field(0.1, gt=0, description="deviation of the noise of a view")
+    detach_image: bool = Field(
+        False, description="brain terms leave the image projector alone; image_text trains it (NICE-LLM)"
+    )
+    balance: Literal["fixed", "dynamic"] = "fixed"
+    guidance: GuidanceSettings = GuidanceSettings()
+    dynamic: DynamicSettings = DynamicSettings()
+
+    @model_validator(mode="after")
+    def _something_aligns(self) -> Self:
+        if self.brain_image == self.brain_text == self.regression == 0:
+            raise ValueError("brain_image, brain_text or regression must weigh something")
+        if self.detach_image and self.image_text == 0:
+            raise ValueError("detach_image needs image_text: nothing else would train the image projector")
+        return self
+
+
+class UncertaintySettings(Settings):
+    """Training images blurred by how uncertain their pair is; see `brainalign.objectives.UncertaintyBlur`."""
+
+    levels: list[str] = Field(
+        default=[], description="image transforms from least to most blur; none: every image as target.transform"
+    )
+    gamma: float = Field(0.3, gt=0, le=1, description="weight of the newest similarity in the moving average")
+    alpha: float = Field(0.05, gt=0, lt=1, description="two-sided level of the interval")
+    compare: Literal["smoothed", "current"] = "smoothed"
+    initial: float | None = Field(None, description="average ahead of the first similarity; null: that similarity")
+    interval: Literal["epoch", "batch"] = "epoch"
+
+    @field_validator("levels")
+    @classmethod
+    def _three(cls, value: list[str]) -> list[str]:
+        if value and len(value) != 3:
+            raise ValueError("give three levels, or none")
+        return value
 
 
 class GenerativeSettings(Settings):
@@ -161,9 +242,19 @@ class TrainingSettings(Settings):
     """The optimiser and its budget."""
 
     n_images: int | None = Field(None, ge=3, description="training images, in one random order: for learning curves")
+    trials: Literal["averaged", "single"] = Field(
+        "averaged", description="single: every repetition is a training signal of its own"
+    )
+    batches: Literal["distinct", "random"] = Field(
+        "distinct", description="distinct: no image twice in a batch, where an image has several signals"
+    )
     optimizer: Literal["adamw", "adam"] = "adamw"
     lr: float = Field(1e-3, gt=0)
     weight_decay: float = Field(1e-4, ge=0)
+    weight_decay_image: float | None = Field(None, ge=0, description="of the image and text projectors; null: the same")
+    init_std: float | None = Field(
+        None, gt=0, description="convolutions start from a normal distribution of this deviation; null: PyTorch's own"
+    )
     betas: tuple[float, float] = (0.9, 0.999)
     epochs: int = Field(100, ge=1)
     batch_size: int = Field(1024, ge=2)
@@ -212,10 +303,13 @@ class Recipe(Settings):
     family: Literal["contrastive", "generative"] = "contrastive"
     budget: Literal["full", "small"] = "full"
     target: TargetSettings = TargetSettings()
+    text: TextSettings = TextSettings()
+    uncertainty: UncertaintySettings = UncertaintySettings()
     signals: SignalSettings = SignalSettings()
     encoder: EncoderSettings = EncoderSettings()
     projector: ProjectorSettings = ProjectorSettings()
     objective: ObjectiveSettings = ObjectiveSettings()
+    losses: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     generative: GenerativeSettings = GenerativeSettings()
     selection: SelectionSettings = SelectionSettings()
@@ -224,6 +318,12 @@ class Recipe(Settings):
     def facts(self) -> dict[str, Any]:
         """Settings that decide the outcome, for the run's hash (prose left out)."""
         return self.model_dump(mode="json", exclude={"summary", "source"})
+
+    @property
+    def targets(self) -> list[TargetSettings]:
+        """The target, and the same through every level of blur that training images may have."""
+        levels = [self.target.model_copy(update={"transform": level}) for level in self.uncertainty.levels]
+        return [self.target, *levels]
 
     def with_target(self, *, layer: LayerSpec, pooling: str, backbone: str | None = None) -> Recipe:
         """The same method aimed at one layer and pooling."""

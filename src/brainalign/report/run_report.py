@@ -8,7 +8,7 @@ from typing import Any
 
 from brainalign.evaluation import smallest_detectable_difference
 from brainalign.evaluation.result import Result, read_result
-from brainalign.report import fit_figures, run_figures
+from brainalign.report import fit_figures, loss_figures, run_figures
 from brainalign.report.beside import rivals, scores_panel
 from brainalign.report.caveats import run_caveats
 from brainalign.report.page import TABLE_BYTES_MAX, data_uri, number, read_small, read_table, write_page
@@ -59,12 +59,15 @@ def write_run_report(
     retrievals = Retrievals(place)
     trained = result.selection.epoch is not None
     history = _numbers(place / "history.csv", HISTORY if trained else SETTINGS)
+    if trained and "train_brain_image" in history[0]:  # several terms: validation has the brain-image one
+        history = [{**row, "train_loss": number(row, "train_brain_image", place / "history.csv")} for row in history]
     candidates = _numbers(place / "candidates.csv", CANDIDATES)
     pictures, others = Pictures(stimuli), rivals(place, beside)
     panels = [
         run_figures.learning_curve(history, result.selection.epoch)
         if trained
         else fit_figures.settings_tried(history, result),
+        *loss_figures.loss_panels(loss_figures.read_steps(place / "steps.csv")),
         fit_figures.layer_weights(result),
         fit_figures.receptive_field(result),
         run_figures.candidates(candidates, result),
@@ -96,7 +99,8 @@ def write_run_report(
 
 def run_title(result: Result) -> str:
     """What the page is called."""
-    return f"{result.recipe} on {result.dataset}, subject {result.subject}"
+    left_out = " (left out)" if result.leaves_out else ""
+    return f"{result.recipe} on {result.dataset}, subject {result.subject}{left_out}"
 
 
 def downloads(place: Path, names: tuple[str, ...]) -> list[tuple[str, str]]:

@@ -115,7 +115,7 @@ def headline(sweep: SweepFile) -> Panel:
     first = bare_row("chosen", summary.mean.test_top1, chance)
     if sweep.interval is not None:
         first |= {"ci_lo": sweep.interval.lo, "ci_hi": sweep.interval.hi}
-    rows = [first, *(bare_row(f"layer {c.against}", c.b, chance) for c in summary.comparisons)]
+    rows = [first, *(bare_row(c.against, c.b, chance) for c in summary.comparisons)]
     controls = [result.shuffled.top1 for result in sweep.results if result.shuffled.top1 is not None]
     if len(controls) == len(sweep.results):
         rows.append(bare_row("shuffled control", float(np.mean(controls)), chance))
