@@ -193,6 +193,6 @@ def test_lint_of_settings(settings, code):
 
 
 def test_protocol_names_are_versioned_and_misspellings_are_answered():
-    assert all(name.rsplit("/", 1)[1].startswith("v") for name in PROTOCOLS)
+    assert all(name.rsplit("/", 1)[1].startswith(("v", "paper")) for name in PROTOCOLS)
     with pytest.raises(InputError, match="did you mean 'things-eeg2/intra/v1'"):
         find_protocol("things-eeg2/intra/v2")

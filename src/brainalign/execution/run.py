@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from brainalign.alignment import AnyTargets
 from brainalign.alignment.calibration import calibrated_band, calibration_error
 from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.families import build_aligner, load_aligner
@@ -94,7 +96,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     target = session.targets(job.subject, aligner.recipe.target)[facts["layer"], facts["pooling"]]
     shuffled = _shuffled_control(session, job, aligner.recipe, (facts["layer"], facts["pooling"])) if control else None
     data = session.test_data(job.subject, job.split, aligner.recipe)
-    images = {"image": target.of(data.gallery_ids)}
+    images = {"image": _gallery(session, job, target, data.gallery_ids)}
     similarity = aligner.similarity(data.signals, images, repetitions=data.counts)
     scores = evaluate_retrieval(
         similarity,
@@ -115,6 +117,14 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     directory.write_json("result.json", result.model_dump(mode="json"))
     directory.path("epochs.safetensors").unlink(missing_ok=True)
     return result
+
+
+def _gallery(session: Session, job: Job, target: AnyTargets, ids: Sequence[str]) -> NDArray[np.float32]:
+    """Features of the gallery: of the images shown, or the mean over other images of each concept."""
+    if job.recipe.evaluation.gallery == "shown":
+        return target.of(ids)
+    templates = session.templates(job.subject, job.split)
+    return np.stack([target.of(templates[name]).mean(axis=0) for name in ids])
 
 
 def _score_epochs(aligner: Any, directory: RunDirectory, data: Any, images: dict[str, Any]) -> dict[int, float]:
@@ -193,7 +203,11 @@ def _result(
 ) -> Result:
     recipe, info = aligner.recipe, session.dataset.info
     reads = session.sealed(job.subject, job.split).reads
-    facts_of_run = {"test_reads": reads, "leaves_out": session.leaves_out(job.subject)}
+    facts_of_run = {
+        "test_reads": reads,
+        "leaves_out": session.leaves_out(job.subject),
+        "gallery": recipe.evaluation.gallery,
+    }
     findings = [*session.lint(job.subject, job.split), *lint_settings(facts_of_run)]
     auto = job.recipe.target
     score_s = time.perf_counter() - began

@@ -22,6 +22,7 @@ from brainalign.features import FeatureSet, extract_features
 from brainalign.features.text_bank import extract_texts
 from brainalign.protocols import LintFinding, OpenedTest, SealedTest, Split, find_protocol, lint_split
 from brainalign.protocols.sealed import TestData
+from brainalign.protocols.templates import concept_templates
 from brainalign.recipes.recipe import LayerSpec, Recipe, SignalSettings, TargetSettings
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -273,6 +274,12 @@ class Session:
             mixed = bands[0] if len(bands) == 1 else MixedTargets(bands)
             mixtures[mixed.layer, pooling] = mixed
         return mixtures
+
+    def templates(self, subject: str, index: int) -> dict[str, tuple[str, ...]]:
+        """Of every gallery image, other images of its concept that nobody was shown."""
+        people = {subject, *self.training_subjects(subject)}
+        shown = {name for person in people for name in self.recording(person).index}
+        return concept_templates(self.split(subject, index), self.stimuli(subject), shown)
 
     def feature_sets(self, subject: str, recipe: Recipe) -> dict[tuple[str, str], dict[str, AnyTargets]]:
         """Everything an aligner is aligned with, for every candidate (layer name, pooling).

@@ -191,6 +191,8 @@ def check_job(session: Session, job: Job) -> None:
             dim=recipe.encoder.dim or recipe.projector.dim,
             **subject_options(recipe.encoder, len(recordings) if len(recordings) > 1 else 0),
         )
+    if recipe.evaluation.gallery == "templates":
+        session.templates(job.subject, job.split)
     wanted, available = recipe.evaluation.repetitions, session.sealed(job.subject, job.split).repetitions()
     if wanted is not None and wanted > available:
         text = f"{wanted} repetitions asked for, the test images have {available}"

@@ -94,7 +94,8 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
     ----------
     settings : mapping
         `selection_on` ('validation' or 'test'), `statistics_from` ('train' or 'test'), `assignment` ('independent',
-        'hungarian', 'sinkhorn', 'csls'), `weights_from_other_subjects` (bool), `test_reads` (int), `leaves_out` (bool).
+        'hungarian', 'sinkhorn', 'csls'), `weights_from_other_subjects` (bool), `test_reads` (int), `leaves_out` (bool),
+        `gallery` ('shown' or 'templates').
     """
     found = []
     if settings.get("selection_on", "validation") == "test":
@@ -109,10 +110,16 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
     if settings.get("weights_from_other_subjects", False):
         text = "Weights were carried over from a run that trained on the subject now held out."
         found.append(LintFinding("weights-carried-over", "leak", text))
+    if settings.get("gallery", "shown") == "templates":
+        text = (
+            "The gallery holds concept templates (the mean of a concept's other images), not the images shown: this is "
+            "a classification among concepts, not comparable with a retrieval of the shown image."
+        )
+        found.append(LintFinding("gallery-of-templates", "note", text))
     if settings.get("leaves_out", False):
         text = (
-            "Validation signals come from the subjects who trained (their validation images did not): choices were made "
-            "under easier conditions than for the left-out subject."
+            "Validation signals come from the subjects who trained (their validation images did not): choices were "
+            "made under easier conditions than for the left-out subject."
         )
         found.append(LintFinding("validation-by-trained-subjects", "note", text))
     if int(settings.get("test_reads", 1)) > 1:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from brainalign.errors import unknown_name
 from brainalign.protocols.holdout import ImageHoldout, LeaveSubjectOut, OfficialTest, OwnData, OwnLeaveSubjectOut
+from brainalign.protocols.papers import RandomValidation, RandomValidationLeftOut, TestImagesValidate
 from brainalign.protocols.split import Protocol
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -37,6 +38,18 @@ PROTOCOLS: dict[str, Protocol] = {
             "200 held-out test concepts of a virtual subject who was left out; all others train, and 40 training "
             "concepts validate.",
             n_validation_concepts=40,
+        ),
+        RandomValidation(
+            "things-eeg2/intra/paper",
+            "As NICE and most programs after it: 740 random training images validate, whose concepts are trained on.",
+        ),
+        RandomValidationLeftOut(
+            "things-eeg2/inter/paper",
+            "As NICE, one subject left out: the same 740 random training images of each other subject validate.",
+        ),
+        TestImagesValidate(
+            "things-eeg2/inter/paper-ubp",
+            "As UBP's program, one subject left out: the others' signals of the test images choose the epoch.",
         ),
         OwnData(
             "own/intra/v1",

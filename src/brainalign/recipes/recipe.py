@@ -279,6 +279,9 @@ class EvaluationSettings(Settings):
     """How the one opening of the test set is scored."""
 
     repetitions: int | None = Field(None, ge=1, description="test trials averaged in a query; null: all")
+    gallery: Literal["shown", "templates"] = Field(
+        "shown", description="templates: a concept's other images, averaged, stand for it (NICE); not comparable"
+    )
     n_resamples: int = Field(2000, ge=100)
     n_permutations: int = Field(2000, ge=100)
 

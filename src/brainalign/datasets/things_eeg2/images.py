@@ -27,6 +27,7 @@ IMAGE_PLACES = (
     "Image_set_Resize",
 )
 FOLDERS = {"train": ("training_images", "train_images"), "test": ("test_images",)}
+OTHERS = "template_images"  # other THINGS photos of the test concepts, for a gallery of concept templates
 _SUFFIXES = (".jpg", ".jpeg", ".png")
 _NUMBERED = re.compile(r"\d+_(.+)")
 
@@ -171,7 +172,7 @@ def _last_two(name: str) -> str:
 
 
 def stimulus_set(photos: dict[str, Photos], root: Path) -> StimulusSet:
-    """One table of the training and the test photos.
+    """One table of the training and the test photos, and of others of the test concepts where they are there.
 
     Raises
     ------
@@ -183,11 +184,21 @@ def stimulus_set(photos: dict[str, Photos], root: Path) -> StimulusSet:
     if train & test:
         problem = f"photo {min(train & test)} is a training and a test photo"
         raise InputError(problem, where=root, hint="check the image folders and the metadata")
+    parts = [*photos.values(), *_others(root, set(ids), set(photos["test"].concepts))]
     table = pd.DataFrame(
         {
-            "stimulus_id": ids,
-            "path": [f"{part.folder}/{name}" for part in photos.values() for name in part.names],
-            "concept": [name for part in photos.values() for name in part.concepts],
+            "stimulus_id": [name for part in parts for name in part.ids],
+            "path": [f"{part.folder}/{name}" for part in parts for name in part.names],
+            "concept": [name for part in parts for name in part.concepts],
         }
     )
     return StimulusSet(table, root)
+
+
+def _others(root: Path, shown: set[str], tested: set[str]) -> list[Photos]:
+    """Photos of test concepts that nobody was shown, where the folder `template_images` holds some."""
+    if not (root / OTHERS).is_dir():
+        return []
+    found = Photos(_from_folder(root / OTHERS), OTHERS, True, f"{OTHERS}/")
+    names = tuple(n for n in found.names if stimulus_id(n) not in shown and concept(n) in tested)
+    return [Photos(names, OTHERS, True, found.source)]
