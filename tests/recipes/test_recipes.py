@@ -6,6 +6,7 @@ import pytest
 
 from brainalign.errors import InputError
 from brainalign.recipes import load_recipe, recipe_keys, recipe_names, recipe_profiles, save_recipe
+from brainalign.recipes.load import ablate
 
 
 @pytest.mark.parametrize("name", recipe_names())
@@ -82,3 +83,28 @@ def test_keys_are_the_leaves():
     keys = list(recipe_keys())
     assert "training.lr" in keys
     assert "training" not in keys
+
+
+@pytest.mark.parametrize("name", recipe_names())
+@pytest.mark.parametrize("modality", ["eeg", "meg", "spikes", "fmri"])
+def test_every_profile_builds_its_encoder(name, modality):
+    """A profile with another encoder starts from that one's own options."""
+    from brainalign.encoders import build_encoder, encoder_class
+
+    for profile in ["", *(f"/{p}" for p in recipe_profiles(name))]:
+        recipe = load_recipe(name + profile, modality=modality)
+        if recipe.family != "contrastive":
+            continue
+        assert encoder_class(recipe.encoder.name)
+        n_times = 250 if recipe.encoder.name not in ("linear", "mlp") else 1
+        build_encoder(recipe.encoder.name, n_chans=17, n_times=n_times, dim=32, **recipe.encoder.options)
+
+
+def test_ablations_change_what_they_name():
+    full = load_recipe("neuroalign", modality="eeg")
+    assert ablate(full, "full") is full
+    assert ablate(full, "no-vse").target.transform is None
+    assert ablate(full, "no-sga").losses.semantic_guidance == 0
+    assert ablate(full, "no-dla").losses.balance == "fixed"
+    with pytest.raises(InputError, match="no-dla"):
+        ablate(full, "no-dal")

@@ -92,7 +92,7 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
             raise unknown_name(f"profile of recipe '{base}'", asked, profiles)
         profile = asked or (modality if modality in profiles else "")
         if profile:
-            document = _overlay(document, profiles[profile], f"{base}/{profile}")
+            document = _overlay(reset_options(document, profiles[profile]), profiles[profile], f"{base}/{profile}")
         document |= {"name": f"{base}/{asked}" if asked else base, "profile": profile}
     changes = _parse_overrides(overrides)
     budget = changes.get("budget", document.get("budget", "full"))
