@@ -32,11 +32,12 @@ def datasets(
     ] = None,
     root: c.Root = None,
     subject: Annotated[list[str] | None, typer.Option(help="Subject to fetch; may be repeated.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Fetch more than 100 MB without asking.")] = False,
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
     """List data sets, describe one, check a local copy, or fetch chosen subjects."""
-    from brainalign.datasets.commands import check, describe, fetch, overview
+    from brainalign.datasets.commands import check, describe, fetch, overview, plan
 
     match words or []:
         case []:
@@ -47,8 +48,15 @@ def datasets(
         case ["fetch", name]:
             if root is None:
                 raise InputError("where should the files go?", where="datasets fetch", hint="give --root DIR")
+            planned = plan(name, root, subject or ())
+            if planned.n_missing and not quiet:
+                typer.echo(str(planned), err=True)
+            if planned.asks and not yes and not typer.confirm("download?", err=True):
+                raise typer.Exit(1)
             with c.reporter(quiet).step(f"fetching {name}") as tick:
-                report = fetch(name, root, subject or (), progress=lambda done, total, _: tick(done, total))
+                report = fetch(
+                    name, root, subject or (), planned=planned, progress=lambda done, total, _: tick(done, total)
+                )
             c.emit(report) if json else print(report["summary"])
         case [name]:
             facts = describe(name, root)

@@ -126,8 +126,14 @@ class Dataset(abc.ABC):
         """Look at the files and say what is there, what is missing and how to get it."""
 
     @classmethod
-    def remote_files(cls, subjects: tuple[str, ...]) -> list[RemoteFile]:
+    def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
         """Public files of the subjects (of all, where none is named).
+
+        Parameters
+        ----------
+        subjects : tuple of str
+        variant : str, optional
+            One of several forms of the data (`things-eeg2:raw`), where a data set has them.
 
         Raises
         ------

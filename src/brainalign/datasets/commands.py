@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from brainalign.datasets.base import Dataset
 from brainalign.datasets.registry import DATASETS, dataset_class, open_dataset
+
+if TYPE_CHECKING:
+    from brainalign.datasets.fetch_plan import FetchPlan
 
 
 def overview() -> list[dict[str, str]]:
@@ -42,14 +45,40 @@ def check(name: str, root: str | Path | None = None) -> list[dict[str, Any]]:
     return [asdict(found) for found in open_dataset(name, root).check()]
 
 
+def plan(name: str, root: str | Path, subjects: Sequence[str] = ()) -> FetchPlan:
+    """What `fetch` will download, and how much: for the question before it.
+
+    Parameters
+    ----------
+    name : str
+        Registry name; `things-eeg2:raw` names a variant.
+
+    Raises
+    ------
+    InputError
+        If the data set cannot be fetched, or a subject is unknown.
+    """
+    from brainalign.datasets.fetch_plan import plan_fetch
+
+    base, _, variant = name.partition(":")
+    found: type[Dataset] = dataset_class(base)
+    return plan_fetch(found.remote_files(tuple(subjects), variant or None), root)
+
+
 def fetch(
     name: str,
     root: str | Path,
     subjects: Sequence[str] = (),
     *,
+    planned: FetchPlan | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Download chosen subjects of a public data set, resumable, checked by sha256.
+    """Download chosen subjects of a public data set, resumable, checked by sha256; unpack archives.
+
+    Parameters
+    ----------
+    planned : FetchPlan, optional
+        What `plan` found for the same arguments, so that it is not looked up twice.
 
     Raises
     ------
@@ -57,10 +86,13 @@ def fetch(
         If the data set cannot be fetched, a subject is unknown, or a download fails.
     """
     from brainalign.datasets.fetch import fetch_files
+    from brainalign.datasets.unpack import unpack
 
-    found: type[Dataset] = dataset_class(name)
-    files = found.remote_files(tuple(subjects))
-    report = fetch_files(files, root, progress=progress)
+    planned = planned or plan(name, root, subjects)
+    report = fetch_files(planned.files, root, progress=progress)
+    for file, fetched in zip(planned.files, report.files, strict=True):
+        if file.unpack is not None:
+            unpack(Path(root) / file.path, Path(root) / file.unpack, fetched.sha256)
     return {
         "root": str(root),
         "summary": str(report),

@@ -41,6 +41,10 @@ class RemoteFile:
         Published checksum, 64 hexadecimal digits. Without one, the checksum of the first download is recorded.
     size : int, optional
         Published size in bytes, exact.
+    about : int, optional
+        Size in bytes, roughly, where none is published: for the question before a download.
+    unpack : str, optional
+        For a zip archive: the folder below the root that its files belong into.
 
     Raises
     ------
@@ -59,6 +63,8 @@ class RemoteFile:
     path: str
     sha256: str | None = None
     size: int | None = None
+    about: int | None = None
+    unpack: str | None = None
 
     def __post_init__(self) -> None:
         parts = self.path.split("/")

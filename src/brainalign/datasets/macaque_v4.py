@@ -138,10 +138,12 @@ class MacaqueV4(Dataset):
             raise InputError(error.problem, where=source, hint=error.hint) from error
 
     @classmethod
-    def remote_files(cls, subjects: tuple[str, ...]) -> list[RemoteFile]:
+    def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
         """Photos and responses of the sessions (of all known ones, where none is named), at the public commit."""
         from brainalign.datasets.fetch import RemoteFile
 
+        if variant is not None:
+            raise InputError(f"dataset 'macaque-v4' has no variant '{variant}'", hint="leave it out")
         for subject in subjects:
             cls().require_subject(subject)
         wanted = subjects or cls.info.subjects

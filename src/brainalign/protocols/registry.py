@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from brainalign.errors import unknown_name
 from brainalign.protocols.holdout import ImageHoldout, LeaveSubjectOut, OfficialTest, OwnData, OwnLeaveSubjectOut
+from brainalign.protocols.official_images import OfficialImages
 from brainalign.protocols.papers import RandomValidation, RandomValidationLeftOut, TestImagesValidate
 from brainalign.protocols.split import Protocol
 
+
+def _listed(*protocols: Protocol) -> tuple[Protocol, ...]:
+    """Tells the type checker that all of them are protocols: they share no base class."""
+    return protocols
+
+
 PROTOCOLS: dict[str, Protocol] = {
     p.name: p
-    for p in (
+    for p in _listed(
         ImageHoldout(
             "macaque-v4/within-session/v1",
             "200 test photos and 100 validation photos of one session, the rest trains; photos carry no concept, so "
@@ -23,6 +30,24 @@ PROTOCOLS: dict[str, Protocol] = {
             n_validation_concepts=100,
         ),
         OfficialTest(
+            "things-meg/intra/v1",
+            "The published 200 test photos of one subject, shown twelve times; training photos of their concepts are "
+            "left out, and 100 of the 1,654 other concepts validate.",
+            n_validation_concepts=100,
+        ),
+        OfficialTest(
+            "things-fmri/intra/v1",
+            "The published 100 test photos of one subject, shown twelve times; training photos of their concepts are "
+            "left out, and 60 of the 620 other concepts validate.",
+            n_validation_concepts=60,
+        ),
+        OfficialImages(
+            "things-fmri/official/v1",
+            "The published 100 test photos of one subject while other photos of their concepts train: not zero-shot. "
+            "500 training photos validate.",
+            n_validation=500,
+        ),
+        OfficialTest(
             "virtual-eeg/intra/v1",
             "200 held-out test concepts of one virtual subject; 40 training concepts validate.",
             n_validation_concepts=40,
@@ -34,10 +59,28 @@ PROTOCOLS: dict[str, Protocol] = {
             n_validation_concepts=100,
         ),
         LeaveSubjectOut(
+            "things-meg/inter/v1",
+            "The published 200 test photos of a subject who was left out; all others train, and 100 of the 1,654 "
+            "concepts that are not tested validate.",
+            n_validation_concepts=100,
+        ),
+        LeaveSubjectOut(
             "virtual-eeg/inter/v1",
             "200 held-out test concepts of a virtual subject who was left out; all others train, and 40 training "
             "concepts validate.",
             n_validation_concepts=40,
+        ),
+        *(
+            kind(
+                f"virtual-{modality}/{scope}/v1",
+                f"200 held-out test concepts of a virtual subject{who} ({modality.upper()}); 40 concepts validate.",
+                n_validation_concepts=40,
+            )
+            for modality in ("meg", "fmri")
+            for kind, scope, who in (
+                (OfficialTest, "intra", ""),
+                (LeaveSubjectOut, "inter", " who was left out; all others train"),
+            )
         ),
         RandomValidation(
             "things-eeg2/intra/paper",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,14 @@ from brainalign.files import read_json
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
 
+if TYPE_CHECKING:
+    from brainalign.datasets.fetch import RemoteFile
+
 # Gifford et al. 2022, section 2: photos and repetitions of the two parts.
 PUBLISHED_PHOTOS = {"train": 16540, "test": 200}
 PUBLISHED_REPETITIONS = {"train": 4, "test": 80}
 HOW_TO_GET = {
-    "eeg": "preprocessed EEG: osf.io/anp5v (17 channels, 100 Hz); raw: osf.io/crxs4",
+    "eeg": "brainalign datasets fetch things-eeg2; preprocessed: osf.io/anp5v (17 channels, 100 Hz); raw: osf.io/crxs4",
     "train": "training_images.zip is osf.io/3v527",
     "test": "test_images.zip is osf.io/znu7b",
     "metadata": "image_metadata.npy is osf.io/qkgtf",
@@ -228,6 +231,13 @@ class ThingsEEG2(Dataset):
         except InputError as error:
             return [Finding(False, f"subject {subject}", str(error))]
         return [Finding(True, f"subject {subject}", _describe(layout, parts))]
+
+    @classmethod
+    def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
+        """Preprocessed (or, as `things-eeg2:raw`, raw) archives of the subjects, and the photos with their table."""
+        from brainalign.datasets.sources import remote_files
+
+        return remote_files(cls, subjects, variant)
 
     def facts(self) -> dict[str, Any]:
         """Name, layout, unit and size: preprocessings differ in channels, sampling rate and precision."""

@@ -102,7 +102,7 @@ def prepare_session(task: SessionTask, tick: Tick = lambda share: None) -> dict[
     InputError
         If a file is damaged or the disk is full. Nothing of the session stays behind.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     done = finished(task)
     if done is not None:
