@@ -194,11 +194,10 @@ class Conversion:
         InputError
             If signals do not fit the source, or the level is not between 0 and 1.
         """
-        if not 0 < level < 1:
-            raise InputError(f"the level of an interval is between 0 and 1, got {level}")
+        check_level(level)
         law = self.given(source_repetitions=source_repetitions, target_repetitions=target_repetitions)
         expected = law.predict(self._of(self.source, signals))
-        return self._interval(expected, law.of_signal, level)
+        return signal_interval(self.target, expected, law.of_signal, level)
 
     def similarity(
         self,
@@ -219,27 +218,76 @@ class Conversion:
         found: Array = law.log_density(self._of(self.source, sources), self._of(self.target, targets)).numpy()
         return found
 
-    def _interval(self, expected: Tensor, covariance: Tensor, level: float) -> Interval:
-        transform, facts = self.target.signal_transform, self.target.facts
-        assert transform is not None
-        shape = (-1, facts["n_chans"], facts["n_times"])
-        reach = NormalDist().inv_cdf((1 + level) / 2)
-        if not transform.whitener.numel():  # value by value, monotone: ends are carried over, squares included
-            spread = reach * covariance.diagonal().sqrt()
-            ends = [transform.inverse(end.reshape(shape)) for end in (expected, expected - spread, expected + spread)]
-        else:  # whitening mixes channels: the covariance goes back first, and roots are squared last
-            linear = replace(transform, sqrt=False)
-            variance = _unwhitened_variance(linear, covariance, facts["n_chans"], facts["n_times"])
-            centre, spread = linear.inverse(expected.reshape(shape)), reach * variance.sqrt()
-            ends = [centre, centre - spread, centre + spread]
-            if transform.sqrt:
-                ends = [end.clamp_min(0).square() for end in ends]
-        middle, low, high = (end.numpy() for end in ends)
-        return Interval(middle, low, high, level)
+    def gain(
+        self,
+        sources: NDArray[Any],
+        targets: NDArray[Any],
+        *,
+        source_repetitions: int | None = None,
+        target_repetitions: int | None = None,
+    ) -> Array:
+        """Log-ratio p(target | source) / p(target), (n, m), nats: to find a target signal among several for one source.
+
+        `similarity` alone ranks an odd target signal low whatever the source; this counts only what the source tells.
+
+        Parameters
+        ----------
+        sources : array of shape (n, n_chans_1, n_times_1)
+        targets : array of shape (m, n_chans_2, n_times_2)
+        """
+        held = {"source_repetitions": source_repetitions, "target_repetitions": target_repetitions}
+        factor = cholesky(self.gaussian.target + self.target.noise(target_repetitions).cpu().double())
+        alone = log_likelihood(self._of(self.target, targets), self.gaussian.means[1][None], factor)
+        found: Array = self.similarity(sources, targets, **held) - alone[:, 0].numpy()
+        return found
 
     @staticmethod
     def _of(aligner: GenerativeAligner, signals: NDArray[Any]) -> Tensor:
         return torch.from_numpy(aligner.transform(signals))
+
+
+def check_level(level: float) -> None:
+    """Refuse a level that is no probability.
+
+    Raises
+    ------
+    InputError
+        If it is not between 0 and 1.
+    """
+    if not 0 < level < 1:
+        raise InputError(f"the level of an interval is between 0 and 1, got {level}")
+
+
+def signal_interval(aligner: GenerativeAligner, expected: Tensor, covariance: Tensor, level: float) -> Interval:
+    """From transformed units to those of the recording, with intervals.
+
+    Parameters
+    ----------
+    aligner : GenerativeAligner
+        Whose signals these are.
+    expected : Tensor of shape (n, p)
+    covariance : Tensor of shape (p, p)
+        Around them.
+    level : float
+        Probability inside, between 0 and 1.
+    """
+    check_level(level)
+    transform, facts = aligner.signal_transform, aligner.facts
+    assert transform is not None
+    shape = (-1, facts["n_chans"], facts["n_times"])
+    reach = NormalDist().inv_cdf((1 + level) / 2)
+    if not transform.whitener.numel():  # value by value, monotone: ends are carried over, squares included
+        spread = reach * covariance.diagonal().sqrt()
+        ends = [transform.inverse(end.reshape(shape)) for end in (expected, expected - spread, expected + spread)]
+    else:  # whitening mixes channels: the covariance goes back first, and roots are squared last
+        linear = replace(transform, sqrt=False)
+        variance = _unwhitened_variance(linear, covariance, facts["n_chans"], facts["n_times"])
+        centre, spread = linear.inverse(expected.reshape(shape)), reach * variance.sqrt()
+        ends = [centre, centre - spread, centre + spread]
+        if transform.sqrt:
+            ends = [end.clamp_min(0).square() for end in ends]
+    middle, low, high = (end.numpy() for end in ends)
+    return Interval(middle, low, high, level)
 
 
 class GalleryConversion:
