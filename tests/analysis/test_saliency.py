@@ -12,7 +12,7 @@ import torch
 from matplotlib.figure import Figure as Canvas
 from PIL import Image
 
-from brainalign.analysis.registry import ANALYSES, analyze
+from brainalign.analysis.registry import analyze
 from brainalign.cli.main import run
 from brainalign.errors import InputError
 from brainalign.report.analysis_page import LOOK
@@ -174,6 +174,6 @@ def test_an_analysis_says_what_it_takes(capsys):
     assert "Pictures: IMAGE..." in capsys.readouterr().out
     assert run(["analyze", "layers", "--help"]) == 0
     assert "Finished folders: SWEEP..." in capsys.readouterr().out
-    for name, entry in ANALYSES.items():
-        with pytest.raises(InputError, match=f"analyze {name}: needs a {entry.of}; give "):
+    for name, of in (("saliency", "picture"), ("space", "finished folder")):
+        with pytest.raises(InputError, match=f"analyze {name}: needs a {of}; give "):
             analyze(name, [])

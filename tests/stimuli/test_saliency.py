@@ -163,7 +163,7 @@ def test_edges_by_hand() -> None:
 def test_flat_pictures_end_black_whatever_their_size(normalize, dtype, rng) -> None:
     for height, width in ((1, 1), (7, 13), (64, 64), (33, 101)):
         color = torch.from_numpy(rng.random((3, 3, 1, 1))).to(dtype)
-        for options in ({}, {"eta": 0.0}, {"eta": 100.0, "alphas": (50, 100, 200)}, {"exponent": 20}):
+        for options in ({}, {"eta": 0.0}, {"eta": 100.0, "alphas": (50, 100, 200)}, {"exponent": 10}):
             found = visual_saliency(color.expand(3, 3, height, width), normalize=normalize, **options)
             assert float(found["edges"].max()) < 1e-6
             assert float(found["luminance"].max()) < 1e-6
@@ -231,8 +231,12 @@ def test_on_a_gpu(rng) -> None:
         ({"alphas": (1, 1)}, "alphas are 1,1, expected three numbers"),
         ({"alphas": (1, 1, -1)}, "alphas are 1,1,-1"),
         ({"surround_weight": -0.5}, "surround_weight is -0.5"),
+        ({"alphas": (1, 1, math.nan)}, "alphas are 1,1,nan, expected three numbers from 0 to"),
+        ({"surround_weight": math.nan}, "surround_weight is nan, expected 0 to 10"),
         ({"exponent": 0}, "exponent is 0"),
-        ({"eta": math.nan}, "eta is nan, expected a finite"),
+        ({"exponent": 11}, "exponent is 11, expected above 0, at most 10"),
+        ({"eta": math.nan}, "eta is nan, expected -100 to 100"),
+        ({"eta": -200}, "eta is -200"),
         ({"eta": "much"}, "eta is 'much', expected a number"),
         ({"normalize": "min-max"}, "unknown normalization 'min-max'; did you mean 'minmax'"),
     ],
@@ -261,6 +265,14 @@ def test_options_refused(options, problem) -> None:
 def test_pictures_refused(pictures, problem) -> None:
     with pytest.raises(InputError, match=problem):
         enhance(pictures)
+
+
+def test_extreme_options_do_not_overflow(rng) -> None:
+    pictures = torch.from_numpy(rng.random((1, 3, 16, 16)).astype(np.float32))
+    for weight in (0, 10):
+        found = visual_saliency(pictures, exponent=10, eta=-100, surround_weight=weight, alphas=(1e6, 1e6, 1e6))
+        assert all(bool(values.isfinite().all()) for values in found.values())
+        assert float(found["antagonism"].max()) == 1
 
 
 def test_unknown_option_of_the_fast_path() -> None:

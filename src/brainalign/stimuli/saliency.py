@@ -26,6 +26,7 @@ NORMALIZATIONS = ("minmax", "zscore")
 GREY = (0.299, 0.587, 0.114)  # of red, green, blue: ITU-R BT.601
 FLAT = 1e-6  # a map whose range (or deviation) is at most this share of its unit holds rounding, which is not blown up
 SOBEL_MAX, SCALE_MAX, SIDE_MAX, SHAPE_MAX = 31, 256.0, 8192, 16
+ALPHA_MAX, POWER_MAX, ETA_MAX = 1e6, 10.0, 100.0  # within these, float32 does not overflow
 CPU_PIXELS, DEVICE_PIXELS = 8 * 224 * 224, 2**24  # handled at once: on a processor, what its cache holds
 THIRDS = (1 / 3, 1 / 3, 1 / 3)
 
@@ -59,19 +60,19 @@ def visual_saliency(
     sobel_size : int
         Side of the Sobel kernels, pixels, odd, 3 to 31.
     scales : sequence of float
-        Deviations s of the centre Gaussians, pixels; those of the surround are 2 s.
+        Deviations s of the centre Gaussians, pixels, at most 256; those of the surround are 2 s.
     surround_weight : float
-        lambda, at least 0.
+        lambda, 0 to 10.
     exponent : float
-        gamma, above 0.
+        gamma, above 0, at most 10.
     alphas : three float
-        Weights of luminance, contrast and colour, at least 0. Colour counts every pair of channels twice, as written.
+        Weights of luminance, contrast and colour, 0 to 1e6. Colour counts every pair of channels twice, as written.
     eta : float
-        Constant of the gate. With `minmax`, at 0.5 and above the response falls where colour and light stand out
-        without an edge; at 0, the absolute value makes such places as bright as edges.
+        Constant of the gate, -100 to 100. With `minmax` and lambda of 0.5, at 0.7 and above nothing is negative ahead
+        of the absolute value: edges get bright, colour and light without an edge dark. At 0 it is the other way round.
     normalize : {'minmax', 'zscore'}
         N, within each picture: to [0, 1], or to mean 0 and deviation 1 (R_a then has negative values too). A flat map
-        becomes 0: a picture without any edge ends black.
+        becomes 0: a picture of one colour ends black.
 
     Returns
     -------
@@ -147,15 +148,15 @@ class _Options:
         if not self.scales or not all(0 < scale <= SCALE_MAX for scale in self.scales):
             text = f"scales are {_plain(self.scales)}, expected one or more above 0, at most {SCALE_MAX:g} pixels"
             raise InputError(text, where="vse")
-        if len(self.alphas) != 3 or not all(0 <= alpha < math.inf for alpha in self.alphas):
-            text = f"alphas are {_plain(self.alphas)}, expected three numbers of at least 0"
+        if len(self.alphas) != 3 or not all(0 <= alpha <= ALPHA_MAX for alpha in self.alphas):
+            text = f"alphas are {_plain(self.alphas)}, expected three numbers from 0 to {ALPHA_MAX:g}"
             raise InputError(text, where="vse", hint="give the weights of luminance, contrast and color")
-        if not 0 <= self.surround_weight < math.inf:
-            raise InputError(f"surround_weight is {self.surround_weight:g}, expected at least 0", where="vse")
-        if not 0 < self.exponent < math.inf:
-            raise InputError(f"exponent is {self.exponent:g}, expected a number above 0", where="vse")
-        if not math.isfinite(self.eta):
-            raise InputError(f"eta is {self.eta:g}, expected a finite number", where="vse")
+        if not 0 <= self.surround_weight <= POWER_MAX:
+            raise InputError(f"surround_weight is {self.surround_weight:g}, expected 0 to {POWER_MAX:g}", where="vse")
+        if not 0 < self.exponent <= POWER_MAX:
+            raise InputError(f"exponent is {self.exponent:g}, expected above 0, at most {POWER_MAX:g}", where="vse")
+        if not abs(self.eta) <= ETA_MAX:
+            raise InputError(f"eta is {self.eta:g}, expected -{ETA_MAX:g} to {ETA_MAX:g}", where="vse")
         if self.normalize not in NORMALIZATIONS:
             raise unknown_name("normalization", self.normalize, NORMALIZATIONS, where="vse")
 
@@ -170,13 +171,11 @@ def _in_parts(images: Tensor, options: _Options, names: Collection[str]) -> dict
     _check_images(images)
     n, _, height, width = images.shape
     at_once = max(1, (CPU_PIXELS if images.device.type == "cpu" else DEVICE_PIXELS) // (height * width))
-    if n <= at_once:
-        return _maps(images, options, names)
     shape = (n, height, width)
     found = {name: images.new_empty(images.shape if name == "enhanced" else shape) for name in names}
     for first in range(0, n, at_once):
-        for name, part in _maps(images[first : first + at_once], options, names).items():
-            found[name][first : first + at_once] = part
+        part = slice(first, first + at_once)
+        _fill({name: values[part] for name, values in found.items()}, images[part], options)
     return found
 
 
@@ -199,40 +198,30 @@ def _check_images(images: Tensor) -> None:
         )
 
 
-def _maps(images: Tensor, options: _Options, names: Collection[str]) -> dict[str, Tensor]:
-    """The maps that are asked for; one that is not is overwritten by the next."""
-    kept: dict[str, Tensor] = {}
+def _fill(out: Mapping[str, Tensor], images: Tensor, options: _Options) -> None:
+    """Compute the maps that are in `out`; within, each is written over by the next."""
 
     def keep(name: str, values: Tensor) -> Tensor:
-        """Values that may be written over."""
-        if name not in names:
-            return values
-        kept[name] = values
-        return values.clone()
+        if name in out:
+            out[name].copy_(values)
+        return values
 
     grey = images[:, 0] * GREY[0]
     for channel in (1, 2):
         grey.add_(images[:, channel], alpha=GREY[channel])
     gate = _gate(keep("edges", edge_map(grey, options.sobel_size)), options, 1.0)
-    features = feature_maps(images, grey)
     exogenous = torch.zeros_like(grey)
-    for (name, values), alpha in zip(features.items(), options.alphas, strict=True):
-        if name in names:
-            kept[name] = values
-        exogenous.add_(values, alpha=alpha)
+    for (name, values), alpha in zip(feature_maps(images, grey).items(), options.alphas, strict=True):
+        exogenous.add_(keep(name, values), alpha=alpha)
     # This is S_a - eta: kernels sum to 1, so eta is added after them.
     gate.sub_(_gate(keep("exogenous", exogenous), options, sum(options.alphas)))
-    if "saliency" in names:
-        kept["saliency"] = gate + options.eta
+    if "saliency" in out:
+        torch.add(gate, options.eta, out=out["saliency"])
     response = difference_of_gaussians(gate, options.scales, options.surround_weight)
-    response.add_((1 - options.surround_weight) * options.eta)
-    response.abs_().pow_(options.exponent)
-    response = _normalize(response, options, response.amax((1, 2), keepdim=True))
-    if "antagonism" in names:
-        kept["antagonism"] = response
-    if "enhanced" in names:
-        kept["enhanced"] = images * response[:, None]
-    return kept
+    response.add_((1 - options.surround_weight) * options.eta).abs_().pow_(options.exponent)
+    keep("antagonism", _normalize(response, options, response.amax((1, 2), keepdim=True)))
+    if "enhanced" in out:
+        torch.mul(images, response[:, None], out=out["enhanced"])
 
 
 def _gate(values: Tensor, options: _Options, unit: float) -> Tensor:
