@@ -155,7 +155,8 @@ class Preparation:
         if recipe.signals.whiten == "mvnn":
             noise = mean_noise(self.recordings, self.split.train) if self.noise is None else self.noise
             whitener = torch.from_numpy(whitening_matrix(noise)).to(self.device)
-        transform = SignalTransform.fit(training, recipe.signals, whitener)
+        fitted = SignalTransform.fit(training, recipe.signals, whitener)
+        transform = fitted.windowed(self.recording.times, recipe.signals.window)
         validation = self._read(self.split.validation)
         return Side(transform, transform(training), transform(validation))
 

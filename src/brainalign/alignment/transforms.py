@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from brainalign.errors import InputError
@@ -18,19 +20,22 @@ EXACT_LIMIT = 4096  # sides up to which principal components come from an exact 
 
 @dataclass(frozen=True)
 class SignalTransform:
-    """Variance stabilisation, noise whitening, then a z-score with training statistics.
+    """Variance stabilisation, noise whitening, then a z-score with training statistics, then a window.
 
     Attributes
     ----------
     mean, scale : Tensor of shape (n_chans, n_times or 1)
     whitener : Tensor of shape (n_chans, n_chans) or (0, 0)
         Multiplied from the left; empty where noise is not whitened.
+    window : (int, int) or None
+        First sample that is kept and the one after the last; transformed signals are 0 outside of it.
     """
 
     sqrt: bool
     whitener: Tensor
     mean: Tensor
     scale: Tensor
+    window: tuple[int, int] | None = None
 
     @classmethod
     def fit(cls, signals: Tensor, settings: SignalSettings, whitener: Tensor | None = None) -> SignalTransform:
@@ -72,10 +77,28 @@ class SignalTransform:
             values = values.clamp_min(0).sqrt()
         if self.whitener.numel():
             values = torch.einsum("dc,nct->ndt", self.whitener.to(values), values)
-        return (values - self.mean.to(values)) / self.scale.to(values)
+        values = (values - self.mean.to(values)) / self.scale.to(values)
+        return values if self.window is None else _outside_zero(values, *self.window)
+
+    def windowed(self, times: NDArray[np.float64], window: tuple[float, float] | None) -> SignalTransform:
+        """The same transform, its output 0 outside of a window.
+
+        Parameters
+        ----------
+        times : array of shape (n_times,)
+            Seconds from stimulus onset of the samples.
+        window : (float, float) or None
+            Seconds; the start is inside, the end is not. None keeps everything.
+
+        Raises
+        ------
+        InputError
+            If the window holds no sample.
+        """
+        return self if window is None else replace(self, window=window_samples(times, window))
 
     def inverse(self, values: Tensor) -> Tensor:
-        """Back to the recording's units, (n, n_chans, n_times)."""
+        """Back to the recording's units, (n, n_chans, n_times); what lay outside of a window comes back as the mean."""
         signals = values * self.scale.to(values) + self.mean.to(values)
         if self.whitener.numel():
             signals = torch.linalg.solve(self.whitener.to(values), signals)
@@ -83,12 +106,58 @@ class SignalTransform:
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
-        return {"sqrt": torch.tensor(self.sqrt), "whitener": self.whitener, "mean": self.mean, "scale": self.scale}
+        kept = {"sqrt": torch.tensor(self.sqrt), "whitener": self.whitener, "mean": self.mean, "scale": self.scale}
+        return kept if self.window is None else kept | {"window": torch.tensor(self.window)}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor]) -> SignalTransform:
-        """Inverse of `tensors`."""
-        return cls(bool(tensors["sqrt"]), tensors["whitener"], tensors["mean"], tensors["scale"])
+        """Inverse of `tensors`; without a window where there is none, as in files from before there were windows.
+
+        Raises
+        ------
+        KeyError
+            If a tensor is missing, or a window is not two samples in order.
+        """
+        window = _two_samples(tensors["window"]) if "window" in tensors else None
+        return cls(bool(tensors["sqrt"]), tensors["whitener"], tensors["mean"], tensors["scale"], window)
+
+
+def window_samples(times: NDArray[np.float64], window: tuple[float, float]) -> tuple[int, int]:
+    """Samples with t0 <= t < t1, as `Recording.crop` takes them: the first one and the one after the last.
+
+    Parameters
+    ----------
+    times : array of shape (n_times,)
+        Seconds from stimulus onset, evenly spaced.
+    window : (float, float)
+        Seconds; infinite ends are allowed.
+
+    Raises
+    ------
+    InputError
+        If there is no such sample, or the signals have no time axis.
+    """
+    if len(times) < 2:
+        raise InputError("a signal of one sample has no time axis", where="signals.window", hint="leave it out")
+    slack = 1e-6 * float(times[1] - times[0])
+    inside = np.flatnonzero((times >= window[0] - slack) & (times < window[1] - slack))
+    if not len(inside):
+        text = f"no sample between {window[0]:g} and {window[1]:g} s"
+        raise InputError(text, where="signals.window", hint=f"the signals span {times[0]:g} to {times[-1]:g} s")
+    return int(inside[0]), int(inside[-1]) + 1
+
+
+def _outside_zero(values: Tensor, start: int, stop: int) -> Tensor:
+    """Values (n, n_chans, n_times) with 0 before sample `start` and from `stop` on; a copy."""
+    kept = torch.zeros_like(values)
+    kept[..., start:stop] = values[..., start:stop]
+    return kept
+
+
+def _two_samples(window: Tensor) -> tuple[int, int]:
+    if window.shape != (2,) or window.is_floating_point() or not 0 <= int(window[0]) < int(window[1]):
+        raise KeyError("window")
+    return int(window[0]), int(window[1])
 
 
 def _check_counts(chunks: Iterable[Tensor]) -> None:

@@ -41,6 +41,11 @@ ANALYSES: dict[str, Entry] = {
     "layers": Entry("brainalign.analysis.layers", "SWEEP...", "Scores, losses and concepts over the depth of a model."),
     "scaling": Entry("brainalign.analysis.scaling", "SWEEP...", "Scores of backbones over their number of parameters."),
     "space": Entry("brainalign.analysis.space", "RUN|SWEEP", "Maps and numbers of the space that two worlds share."),
+    "time": Entry("brainalign.analysis.time", "RUN...", "Scores over windows of time: when the signal can be decoded."),
+    "repetitions": Entry("brainalign.analysis.repetitions", "RUN...", "Scores over averaged repetitions."),
+    "losses": Entry(
+        "brainalign.analysis.losses", "RUN|SWEEP...", "Terms, weights and gradients of losses over training."
+    ),
     "saliency": Entry("brainalign.analysis.saliency", "IMAGE...", "What stands out in pictures, and where.", "picture"),
 }
 

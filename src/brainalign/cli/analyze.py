@@ -22,6 +22,9 @@ EXAMPLES = {
     "layers": "brainalign analyze layers sweep --out layers --format svg,pdf",
     "scaling": "brainalign analyze scaling sweep-a sweep-b sweep-c --out scaling",
     "space": "brainalign analyze space run --root DATA --out space",
+    "time": "brainalign analyze time with-vse without-vse --root DATA --out time",
+    "repetitions": "brainalign analyze repetitions run --root DATA --out repetitions",
+    "losses": "brainalign analyze losses sweep --out losses",
     "saliency": "brainalign analyze saliency photo.jpg --transform 'vse?eta=0.5' --out saliency",
 }
 
@@ -121,6 +124,8 @@ def _run(name: str, paths: list[Path], out: Path, figures: str, json: bool, quie
     formats = check_formats([word.strip() for word in figures.split(",") if word.strip()])
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder", where=out, hint="choose another --out")
+    if "runs" in given and given["runs"] is None:
+        given["runs"] = out / "runs"  # what an analysis trains lies beside its page
     found = analyze(name, paths, given, reporter=c.reporter(quiet))
     asked = {"paths": [str(path) for path in paths], "options": {k: _plain(v) for k, v in given.items()}}
     document = write_analysis(found, out, formats=formats, asked=asked)
