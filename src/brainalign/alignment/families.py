@@ -13,6 +13,10 @@ from brainalign.recipes.recipe import Recipe
 FAMILIES = {
     "contrastive": "brainalign.alignment.contrastive:ContrastiveAligner",
     "generative": "brainalign.alignment.generative:GenerativeAligner",
+    "bravl": "brainalign.alignment.bravl.aligner:BravlAligner",
+    "foundation": "brainalign.alignment.foundation:FoundationAligner",
+    "ridge": "brainalign.alignment.regression:RidgeAligner",
+    "random": "brainalign.alignment.guess:RandomAligner",
 }
 
 

@@ -50,10 +50,7 @@ class ContrastiveModel(nn.Module):
     ) -> None:
         super().__init__()
         shared = recipe.projector
-        if shared.image == "none" and len(set(target_dims)) > 1:
-            text = f"layers of widths {', '.join(map(str, target_dims))} cannot be added without a projector"
-            raise InputError(text, where="projector.image", hint="use linear, or fewer target.components")
-        image_dim = target_dims[0] if shared.image == "none" else shared.dim
+        image_dim = _shared_width(recipe, target_dims)
         encoder_dim = recipe.encoder.dim if recipe.encoder.dim and shared.brain == "linear" else image_dim
         self.encoder: BrainEncoder = build_encoder(
             recipe.encoder.name,
@@ -63,19 +60,9 @@ class ContrastiveModel(nn.Module):
             **subject_options(recipe.encoder, n_subjects),
         )
         self.brain_projector = nn.Linear(encoder_dim, image_dim) if shared.brain == "linear" else nn.Identity()
-        learned = recipe.target.mixture == "learned"
-        self.image_projector: nn.Module = (
-            _image_projector(shared, target_dims[0])
-            if len(target_dims) == 1
-            else LayerMixture(target_dims, functools.partial(_image_projector, shared), learned=learned)
-        )
+        self.image_projector, _ = image_projector(recipe, target_dims)
         self.text_projector: nn.Module = _text_projector(shared, text_dim, image_dim)
-        self.objective = InfoNCE(
-            scale_mode=recipe.objective.scale_mode,
-            temperature=recipe.objective.temperature,
-            normalize_brain=recipe.objective.normalize_brain,
-            symmetric=recipe.objective.symmetric,
-        )
+        self.objective = objective_of(recipe)
         if recipe.training.init_std is not None:
             _draw_weights(self, recipe.training.init_std)
 
@@ -104,6 +91,35 @@ class ContrastiveModel(nn.Module):
         """Shares of a mixture's layers, (n_layers,); None for a single layer."""
         mixture = self.image_projector
         return mixture.weights.detach() if isinstance(mixture, LayerMixture) else None
+
+
+def _shared_width(recipe: Recipe, target_dims: Sequence[int]) -> int:
+    if recipe.projector.image != "none":
+        return recipe.projector.dim
+    if len(set(target_dims)) > 1:
+        text = f"layers of widths {', '.join(map(str, target_dims))} cannot be added without a projector"
+        raise InputError(text, where="projector.image", hint="use linear, or fewer target.components")
+    return target_dims[0]
+
+
+def image_projector(recipe: Recipe, target_dims: Sequence[int]) -> tuple[nn.Module, int]:
+    """The image side of a recipe and the width it leads to; a mixture where there are several layers.
+
+    Raises
+    ------
+    InputError
+        If layers are to be mixed without a projector and differ in width.
+    """
+    width = _shared_width(recipe, target_dims)
+    if len(target_dims) == 1:
+        return _image_projector(recipe.projector, target_dims[0]), width
+    learned = recipe.target.mixture == "learned"
+    return LayerMixture(target_dims, functools.partial(_image_projector, recipe.projector), learned=learned), width
+
+
+def objective_of(recipe: Recipe) -> InfoNCE:
+    """InfoNCE with a recipe's settings."""
+    return InfoNCE(**recipe.objective.model_dump())
 
 
 def subject_options(encoder: EncoderSettings, n_subjects: int) -> dict[str, Any]:

@@ -111,6 +111,17 @@ class _Loop:
             blur = UncertaintyBlur(len(run.training.targets), **how).to(run.training.targets.device)
         return cls(make_optimizer(run.model, run.settings), Balance(run.recipe, run.model), blur)
 
+    def states(self) -> dict[str, State]:
+        """What a checkpoint keeps besides weights and optimiser."""
+        blur = {} if self.blur is None else dict(self.blur.state_dict())
+        return {"balance": self.balance.state(), "blur": blur}
+
+    def load(self, states: Mapping[str, State]) -> None:
+        """Go on from `states`."""
+        self.balance.load_state(states.get("balance", {}))
+        if self.blur is not None:
+            self.blur.load_state_dict(states["blur"])
+
 
 def train(run: Run, *, progress: Progress | None = None) -> Fit:
     """Fit a model and choose its epoch.
@@ -123,7 +134,7 @@ def train(run: Run, *, progress: Progress | None = None) -> Fit:
     loop = _Loop.of(run)
     fit = loop.fit
     if run.checkpoint is not None and run.checkpoint.is_file():
-        _resume(run.checkpoint, model, loop)
+        loop.load(read_checkpoint(run.checkpoint, model, loop.optimizer, fit))
     keep = kept_epochs(run.recipe)
     written = time.monotonic()
     for epoch in range(len(fit.history) + 1, settings.epochs + 1):
@@ -134,7 +145,7 @@ def train(run: Run, *, progress: Progress | None = None) -> Fit:
         fit.history.append(row | _validate_run(run))
         keep_weights(fit, run.recipe, model.state_dict, epoch in keep)
         if run.checkpoint is not None and time.monotonic() - written > CHECKPOINT_SECONDS:
-            _write_checkpoint(run.checkpoint, model, loop)
+            write_checkpoint(run.checkpoint, model, loop.optimizer, fit, loop.states())
             written = time.monotonic()
         if progress is not None:
             progress(epoch, settings.epochs)
@@ -159,15 +170,9 @@ def validate(model: ContrastiveModel, pairs: Pairs) -> list[dict[str, float]]:
     model.eval()
     with torch.no_grad():
         brain, image = model.embed_brain(pairs.signals), model.embed_image(pairs.targets)
-        loss = model.objective(brain, image)
-        similarity = cosine(brain, image)
-        truth = similarity.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
-        # Ties count half, as in evaluation: a constant similarity scores chance.
-        rank = (similarity > truth).sum(-1) + 0.5 * ((similarity == truth).sum(-1) - 1)
         scores = {
-            "validation_loss": loss,
-            "validation_top1": (rank < 0.5).double().mean(-1),
-            "validation_mrr": (1 / (rank + 1)).mean(-1),
+            "validation_loss": model.objective(brain, image),
+            **retrieval_scores(brain, image),
             "scale": model.objective.scale,
         }
         weights = model.layer_weights
@@ -175,6 +180,15 @@ def validate(model: ContrastiveModel, pairs: Pairs) -> list[dict[str, float]]:
             scores |= {f"weight_{i}": share for i, share in enumerate(weights.unbind(-1))}
     columns = {name: value.double().reshape(-1).tolist() for name, value in scores.items()}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def retrieval_scores(brain: Tensor, image: Tensor) -> dict[str, Tensor]:
+    """Identification of each pair among all, both (..., n, dim), to values of shape (...)."""
+    similarity = cosine(brain, image)
+    truth = similarity.diagonal(dim1=-2, dim2=-1).unsqueeze(-1)
+    # Ties count half, as in evaluation: a constant similarity scores chance.
+    rank = (similarity > truth).sum(-1) + 0.5 * ((similarity == truth).sum(-1) - 1)
+    return {"validation_top1": (rank < 0.5).double().mean(-1), "validation_mrr": (1 / (rank + 1)).mean(-1)}
 
 
 def _validate_run(run: Run) -> dict[str, float]:
@@ -255,18 +269,18 @@ def epoch_seed(seed: int, epoch: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}/{epoch}".encode()).digest()[:8], "little") >> 1
 
 
-def make_optimizer(
-    model: ContrastiveModel, settings: TrainingSettings, *, stacked: bool = False
-) -> torch.optim.Optimizer:
+def make_optimizer(model: nn.Module, settings: TrainingSettings, *, stacked: bool = False) -> torch.optim.Optimizer:
     """Weight decay on matrices only: biases, norms and the logit scale have no size to shrink.
 
     Parameters
     ----------
-    model : ContrastiveModel
+    model : torch.nn.Module
+        Its `image_projector` and `text_projector`, where it has them, are the image side.
     stacked : bool
         Whether parameters have a leading axis of runs.
     """
-    other_side = {id(p) for m in (model.image_projector, model.text_projector) for p in m.parameters()}
+    sides = (getattr(model, name, None) for name in ("image_projector", "text_projector"))
+    other_side = {id(p) for side in sides if side is not None for p in side.parameters()}
     trained = [p for p in model.parameters() if p.requires_grad]
     matrices = [p for p in trained if p.ndim - stacked >= 2]
     decay_image = settings.weight_decay if settings.weight_decay_image is None else settings.weight_decay_image
@@ -318,40 +332,37 @@ def exhausted(fit: Fit, settings: TrainingSettings) -> bool:
     return len(losses) - 1 - losses.index(min(losses)) >= settings.patience
 
 
-def _write_checkpoint(path: Path, model: ContrastiveModel, loop: _Loop) -> None:
-    fit = loop.fit
+def write_checkpoint(
+    path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fit: Fit, parts: Mapping[str, State] | None = None
+) -> None:
+    """Keep everything that a run needs to go on after its newest epoch; `parts` are states of anything else."""
     tensors: State = {f"model.{k}": v for k, v in model.state_dict().items()}
     if fit.epoch not in fit.candidates:  # otherwise the chosen weights are among the stored epochs
         tensors |= {f"best.{k}": v for k, v in fit.state.items()}
     for epoch, state in fit.candidates.items():
         tensors |= {f"candidate.{epoch}.{k}": v for k, v in state.items()}
-    for index, slots in loop.optimizer.state_dict()["state"].items():
+    for index, slots in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer.{index}.{k}": torch.as_tensor(v) for k, v in slots.items()}
-    tensors |= {f"balance.{k}": v for k, v in loop.balance.state().items()}
-    if loop.blur is not None:
-        tensors |= {f"blur.{k}": v for k, v in loop.blur.state_dict().items()}
+    tensors |= {f"{part}.{k}": v for part, state in (parts or {}).items() for k, v in state.items()}
     save_tensors(path, tensors, {"history": fit.history, "epoch": fit.epoch, "steps": fit.steps})
 
 
-def _resume(path: Path, model: ContrastiveModel, loop: _Loop) -> None:
-    fit = loop.fit
+def read_checkpoint(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, fit: Fit) -> dict[str, State]:
+    """Put a run where it was; returns the other states that were kept."""
     tensors, facts = load_tensors(path)
-    kinds = ("model", "best", "candidate", "optimizer", "balance", "blur")
-    parts: dict[str, State] = {kind: {} for kind in kinds}
+    parts: dict[str, State] = {kind: {} for kind in ("model", "best", "candidate", "optimizer")}
     for name, value in tensors.items():
         kind, _, rest = name.partition(".")
-        parts[kind][rest] = value
-    model.load_state_dict(parts["model"])
-    loop.balance.load_state(parts["balance"])
-    if loop.blur is not None:
-        loop.blur.load_state_dict(parts["blur"])
-    stored = loop.optimizer.state_dict()
-    for name, value in parts["optimizer"].items():
+        parts.setdefault(kind, {})[rest] = value
+    model.load_state_dict(parts.pop("model"))
+    stored = optimizer.state_dict()
+    for name, value in parts.pop("optimizer").items():
         index, _, slot = name.partition(".")
         stored["state"].setdefault(int(index), {})[slot] = value
-    loop.optimizer.load_state_dict(stored)
-    for name, value in parts["candidate"].items():
+    optimizer.load_state_dict(stored)
+    for name, value in parts.pop("candidate").items():
         epoch, _, rest = name.partition(".")
         fit.candidates.setdefault(int(epoch), {})[rest] = value
     fit.history, fit.epoch, fit.steps = facts["history"], facts["epoch"], facts["steps"]
-    fit.state = parts["best"] or fit.candidates[fit.epoch]
+    fit.state = parts.pop("best") or fit.candidates[fit.epoch]
+    return parts

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -45,7 +45,28 @@ def train(
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
-    """Train a recipe on one subject: choose on validation, open the test set once, write a report."""
+    """Train a recipe on one subject: choose on validation, open the test set once, write a report.
+
+    The recipe foundation takes several data sets (A,B,C) and subjects (1,2; all by default).
+    """
+    if recipe.partition("/")[0] == "foundation" or "," in dataset:
+        return _foundation(
+            recipe,
+            datasets=_words(dataset),
+            subjects=_words(subject or ""),
+            out=out,
+            root=root,
+            protocol=protocol,
+            json=json,
+            settings=settings or (),
+            split=split,
+            seed=seed,
+            device=device,
+            cache=cache,
+            reporter=c.reporter(quiet),
+            allow_leaks=allow_leak or (),
+            options=c.parse_options(data_option),
+        )
     from brainalign.execution.train import train as run
 
     result = run(
@@ -126,7 +147,7 @@ def sweep(
     ]
     c.table("VIRTUAL data" if summary["virtual"] else summary["dataset"], rows)
     for found in summary["comparisons"]:
-        print(f"chosen layer against {found['against']}: {100 * found['difference']:+.1f} points, p = {found['p']:.2g}")
+        print(f"chosen rows against {found['against']}: {100 * found['difference']:+.1f} points, p = {found['p']:.2g}")
     print(f"report: {out / 'report.html'}")
 
 
@@ -147,6 +168,51 @@ def demo(
         print(headline(result))
         print(headline(other))
         print(f"report: {out / 'report.html'}")
+
+
+def _words(text: str) -> list[str]:
+    return [word.strip() for word in text.split(",") if word.strip()]
+
+
+def _foundation(recipe: str, *, protocol: str, json: bool, out: Path, **how: Any) -> None:
+    """One space for several data sets and subjects."""
+    from brainalign.errors import InputError
+    from brainalign.execution.foundation import train_foundation
+
+    if protocol:
+        text = "a foundation run cuts all its data sets alike, by their own protocols"
+        raise InputError(text, where="--protocol", hint="leave it out")
+    document = train_foundation(recipe, out=out, **how)
+    if json:
+        return c.emit(document)
+    said = "VIRTUAL data: " if document["virtual"] else ""
+    rows = [
+        {
+            "source": one["name"],
+            "training images": one["n_train"],
+            "top-1": f"{100 * one['test']['top1']:.1f} %",
+            "95 % interval": f"{100 * one['test']['top1_ci95'][0]:.1f} % to {100 * one['test']['top1_ci95'][1]:.1f} %",
+            "chance": f"{100 * one['test']['chance_top1']:.1f} %",
+            "shuffled": f"{100 * one['shuffled_top1']:.1f} %",
+        }
+        for one in document["sources"]
+    ]
+    c.table(f"{said}decoding", rows)
+    for name, cells in document["conversion"].items():
+        lines = [
+            {
+                "from": cell["source"],
+                "to": cell["target"],
+                "pool": cell["pool"],
+                "top-1": f"{100 * cell['top1']:.1f} %",
+                "two-way": f"{100 * cell['two_way']:.1f} %",
+                "normalised": f"{cell['normalised']:.3f}",
+                "p": f"{cell['p']:.4f}",
+            }
+            for cell in cells
+        ]
+        c.table(f"{said}conversion, {name}", lines)
+    print(f"report: {out / 'report.html'}")
 
 
 def headline(result: Result) -> str:

@@ -162,7 +162,7 @@ def _fit_tasks(
     for task in tasks:
         job, stem = jobs[task.job]
         layer, pooling = task.label
-        recipe = job.recipe.with_target(layer=_layer_value(layer), pooling=pooling)
+        recipe = job.recipe.with_target(layer=layer_value(layer), pooling=pooling)
         aligners.append(build_aligner(recipe, seed=job.seed, device=session.device))
         checkpoints.append(stem.with_name(f"{stem.name}.{layer}.{pooling}") if stem else None)
     if first.recipe.family == "contrastive":
@@ -176,7 +176,8 @@ def _fit_tasks(
         if task.job in done:
             continue
         began = time.perf_counter()
-        fit = aligner.fit(recordings, task.features, split, noise=noise, trials=session.trials(*where))
+        how = {"checkpoint": checkpoints[index], "progress": tick} if aligner.has_epochs else {}
+        fit = aligner.fit(recordings, task.features, split, noise=noise, trials=session.trials(*where), **how)
         tick(index + 1, len(tasks))
         yield index, aligner, fit, time.perf_counter() - began
 
@@ -203,5 +204,6 @@ def _title(job: Job, jobs: int, targets: int) -> str:
     return f"training {name} on {what}{runs}, subject {job.subject}, split {job.split}"
 
 
-def _layer_value(name: str) -> int | str:
+def layer_value(name: str) -> int | str:
+    """A layer's name as a recipe has it: blocks are numbers."""
     return int(name) if name.isdigit() else name

@@ -50,8 +50,9 @@ def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory
     if best.fit.steps:
         directory.write_table("steps.csv", best.fit.steps)
     held = session.validation_data(job.subject, job.split, job.recipe.signals)
-    similarity = best.aligner.similarity(held.signals, {"image": best.targets.of(held.gallery_ids)})
-    _write_similarity(directory, "validation.npz", similarity, held.query_ids, held.gallery_ids)
+    images = {"image": best.targets.of(held.gallery_ids), **_texts(session, job, best.aligner, held.gallery_ids)}
+    similarity = best.aligner.similarity(held.signals, images)
+    write_similarity(directory, "validation.npz", similarity, held.query_ids, held.gallery_ids)
     scores = evaluate_retrieval(
         similarity,
         held.query_ids,
@@ -97,6 +98,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     shuffled = _shuffled_control(session, job, aligner.recipe, (facts["layer"], facts["pooling"])) if control else None
     data = session.test_data(job.subject, job.split, aligner.recipe)
     images = {"image": _gallery(session, job, target, data.gallery_ids)}
+    images |= _texts(session, job, aligner, data.gallery_ids)
     similarity = aligner.similarity(data.signals, images, repetitions=data.counts)
     scores = evaluate_retrieval(
         similarity,
@@ -110,10 +112,10 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     epochs = _score_epochs(aligner, directory, data, images)
     control_top1 = None
     if shuffled is not None:
-        control_top1 = float(_top1(shuffled.similarity(data.signals, images, repetitions=data.counts), data))
-    _write_similarity(directory, "predictions.npz", similarity, data.query_ids, data.gallery_ids)
+        control_top1 = float(top1_of(shuffled.similarity(data.signals, images, repetitions=data.counts), data))
+    write_similarity(directory, "predictions.npz", similarity, data.query_ids, data.gallery_ids)
     calibration = None if aligner.has_epochs else _calibration(similarity, data)
-    result = _result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, calibration, began)
+    result = build_result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, calibration, began)
     directory.write_json("result.json", result.model_dump(mode="json"))
     directory.path("epochs.safetensors").unlink(missing_ok=True)
     return result
@@ -127,6 +129,12 @@ def _gallery(session: Session, job: Job, target: AnyTargets, ids: Sequence[str])
     return np.stack([target.of(templates[name]).mean(axis=0) for name in ids])
 
 
+def _texts(session: Session, job: Job, aligner: Any, ids: Sequence[str]) -> dict[str, NDArray[np.float32]]:
+    """Text of the gallery, for a model that ranks by image and text (BraVL)."""
+    text = session.texts(job.subject, aligner.recipe) if aligner.recipe.family == "bravl" else None
+    return {} if text is None else {"text": text.of(ids)}
+
+
 def _score_epochs(aligner: Any, directory: RunDirectory, data: Any, images: dict[str, Any]) -> dict[int, float]:
     """Test top-1 of the stored epochs; exploratory, for the inflation gap alone."""
     tensors, facts = load_tensors(directory.path("epochs.safetensors"))
@@ -136,11 +144,12 @@ def _score_epochs(aligner: Any, directory: RunDirectory, data: Any, images: dict
         prefix = f"{epoch}."
         state: State = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         chosen.load_state(state)
-        scores[int(epoch)] = float(_top1(chosen.similarity(data.signals, images), data))
+        scores[int(epoch)] = float(top1_of(chosen.similarity(data.signals, images), data))
     return scores
 
 
-def _top1(similarity: Similarity, data: Any) -> float:
+def top1_of(similarity: Similarity, data: Any) -> float:
+    """Share of queries of `TestData` whose image comes first."""
     from brainalign.evaluation import top_k_accuracy
 
     where = {name: column for column, name in enumerate(data.gallery_ids)}
@@ -179,9 +188,10 @@ def _shuffled_control(session: Session, job: Job, recipe: Recipe, label: tuple[s
     return aligner
 
 
-def _write_similarity(
+def write_similarity(
     directory: RunDirectory, name: str, similarity: Similarity, queries: Sequence[str], gallery: Sequence[str]
 ) -> None:
+    """Keep similarities with the names of their rows and columns."""
     arrays = {
         "similarity": similarity.astype(np.float32),
         "query_ids": np.array(queries, dtype=np.str_),
@@ -190,7 +200,7 @@ def _write_similarity(
     directory.write_arrays(name, arrays)
 
 
-def _result(
+def build_result(
     session: Session,
     job: Job,
     aligner: Any,
@@ -201,6 +211,7 @@ def _result(
     calibration: dict[str, Any] | None,
     began: float,
 ) -> Result:
+    """What `result.json` will hold."""
     recipe, info = aligner.recipe, session.dataset.info
     reads = session.sealed(job.subject, job.split).reads
     facts_of_run = {
@@ -233,7 +244,7 @@ def _result(
                 "pooling": facts["pooling"],
                 "transform": recipe.target.transform,
             },
-            "encoder": recipe.encoder.name if aligner.has_epochs else recipe.family,
+            "encoder": recipe.encoder.name if recipe.family == "contrastive" else recipe.family,
             "selection": {
                 "metric": "validation_loss" if recipe.selection.epoch == "loss" else "last epoch",
                 "settings": facts["settings"],

@@ -114,17 +114,24 @@ class Session:
         """What the lint says of a split."""
         return self._linted(subject, index)[1]
 
+    def fix_split(self, subject: str, index: int, split: Split) -> None:
+        """Use a split that was cut elsewhere (for several data sets at once); the lint looks at it all the same."""
+        self._memory["split", subject, index] = (split, self._lint(subject, split))
+
+    def _lint(self, subject: str, split: Split) -> list[LintFinding]:
+        findings = lint_split(split, self.stimuli(subject))
+        for finding in findings:
+            if finding.severity == "leak" and finding.code not in self.allow_leaks:
+                hint = f"mend the data, or record it with --allow-leak {finding.code}"
+                raise InputError(f"leak '{finding.code}': {finding.text}", where=self.protocol, hint=hint)
+        return findings
+
     def _linted(self, subject: str, index: int) -> tuple[Split, list[LintFinding]]:
         def make() -> tuple[Split, list[LintFinding]]:
             others = [self.recording(s) for s in self.training_subjects(subject) if s != subject]
             protocol = find_protocol(self.protocol)
             split = protocol.split(index, self.stimuli(subject), self.recording(subject), others)
-            findings = lint_split(split, self.stimuli(subject))
-            for finding in findings:
-                if finding.severity == "leak" and finding.code not in self.allow_leaks:
-                    hint = f"mend the data, or record it with --allow-leak {finding.code}"
-                    raise InputError(f"leak '{finding.code}': {finding.text}", where=self.protocol, hint=hint)
-            return split, findings
+            return split, self._lint(subject, split)
 
         found: tuple[Split, list[LintFinding]] = self._once(("split", subject, index), make)
         return found

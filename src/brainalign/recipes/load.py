@@ -141,8 +141,10 @@ def validate_recipe(document: Mapping[str, Any], *, where: object) -> Recipe:
 def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:
     """Every key that `--set` takes, dotted."""
     for name, info in model.model_fields.items():
-        inner = _inner_model(info.annotation)
-        if inner is None:
+        inner, mapped = _inner_model(info.annotation), _mapped_model(info.annotation)
+        if mapped is not None:
+            yield from recipe_keys(mapped, f"{prefix}{name}.MODALITY.")
+        elif inner is None:
             yield f"{prefix}{name}"
         else:
             yield from recipe_keys(inner, f"{prefix}{name}.")
@@ -210,9 +212,21 @@ def _unknown_keys(document: Mapping[str, Any], model: type[BaseModel], prefix: s
         if key not in model.model_fields:
             yield f"{prefix}{key}"
             continue
-        inner = _inner_model(model.model_fields[key].annotation)
-        if inner is not None and isinstance(value, Mapping):
+        annotation = model.model_fields[key].annotation
+        inner, mapped = _inner_model(annotation), _mapped_model(annotation)
+        if mapped is not None and isinstance(value, Mapping):
+            for name, one in value.items():
+                if isinstance(one, Mapping):
+                    yield from _unknown_keys(one, mapped, f"{prefix}{key}.{name}.")
+        elif inner is not None and isinstance(value, Mapping):
             yield from _unknown_keys(value, inner, f"{prefix}{key}.")
+
+
+def _mapped_model(annotation: Any) -> type[BaseModel] | None:
+    """The settings that a mapping by name holds, such as those of each modality."""
+    if typing.get_origin(annotation) is dict:
+        return _inner_model(typing.get_args(annotation)[1])
+    return None
 
 
 def _inner_model(annotation: Any) -> type[BaseModel] | None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
+from brainalign.recipes.bravl_settings import BravlSettings
+
 LayerSpec = int | float | str
 MIXTURE_MARK = "+"
+MODALITIES = ("eeg", "meg", "ieeg", "fmri", "spikes")
 
 
 class Settings(BaseModel):
@@ -85,7 +88,9 @@ def _is_depth(word: str) -> bool:
 class SignalSettings(Settings):
     """How trials become the encoder's input; everything fitted is fitted on training trials."""
 
-    channels: Literal["all", "posterior"] | list[str] = "all"
+    channels: Literal["all", "posterior"] | Annotated[str, Field(pattern=r"^(roi|top):.+")] | list[str] = Field(
+        "all", description="also names, roi:REGION,... of the channel table, or top:COLUMN with n_channels"
+    )
     n_channels: int | None = Field(None, ge=1, description="of those, so many in one random order: for learning curves")
     tmin: float | None = Field(None, description="seconds from stimulus onset, inclusive")
     tmax: float | None = Field(None, description="seconds from stimulus onset, exclusive")
@@ -96,6 +101,24 @@ class SignalSettings(Settings):
     whiten: Literal["none", "mvnn"] = Field(
         "none", description="multivariate noise normalisation from training repetitions"
     )
+    window: tuple[float, float] | None = Field(
+        None,
+        description="[t0, t1] or t0..t1, seconds: signals are 0 outside, after the transform, and keep their length",
+    )
+
+    @field_validator("window", mode="before")
+    @classmethod
+    def _read_window(cls, value: Any) -> Any:
+        if isinstance(value, str):  # an axis of a sweep splits its values at commas
+            return value.split("..")
+        return value
+
+    @field_validator("window")
+    @classmethod
+    def _some_time(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("the window's start lies before its end")
+        return value
 
 
 class EncoderSettings(Settings):
@@ -238,6 +261,44 @@ class GenerativeSettings(Settings):
         return value
 
 
+class RidgeSettings(Settings):
+    """The linear baseline; see `brainalign.alignment.regression.RidgeAligner`."""
+
+    penalty: Literal["validation", "loo"] | float = Field(
+        "validation",
+        description="by validation loss, by leave-one-out error, or in units of a centred signal's mean squared length",
+    )
+    score: Literal["cosine", "correlation"] = Field("cosine", description="of predicted and shown features")
+
+    @field_validator("penalty")
+    @classmethod
+    def _positive(cls, value: Any) -> Any:
+        if not isinstance(value, str) and value <= 0:
+            raise ValueError("above 0")
+        return value
+
+
+class FoundationSettings(Settings):
+    """One space for several modalities; see `brainalign.alignment.FoundationAligner`."""
+
+    width: int = Field(64, ge=1, description="channels that every subject's alignment layer leads to")
+    dropout: float = Field(0.2, ge=0, lt=1, description="of channels ahead of the alignment layer")
+    encoders: dict[str, EncoderSettings] = Field(
+        {}, description="shared encoder by modality; encoder where none is named"
+    )
+    inputs: dict[str, SignalSettings] = Field({}, description="signals by modality; signals where none are named")
+    cross_modal: float = Field(
+        0.0, ge=0, description="weight of terms between two sources' signals of the same image; 0: images alone anchor"
+    )
+
+    @field_validator("encoders", "inputs")
+    @classmethod
+    def _known(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if unknown := sorted(set(value) - set(MODALITIES)):
+            raise ValueError(f"'{unknown[0]}' is no modality; there are {', '.join(MODALITIES)}")
+        return value
+
+
 class TrainingSettings(Settings):
     """The optimiser and its budget."""
 
@@ -303,7 +364,7 @@ class Recipe(Settings):
     profile: str = ""
     summary: str = ""
     source: str = ""
-    family: Literal["contrastive", "generative"] = "contrastive"
+    family: Literal["contrastive", "generative", "bravl", "foundation", "ridge", "random"] = "contrastive"
     budget: Literal["full", "small"] = "full"
     target: TargetSettings = TargetSettings()
     text: TextSettings = TextSettings()
@@ -315,12 +376,27 @@ class Recipe(Settings):
     losses: LossSettings = LossSettings()
     training: TrainingSettings = TrainingSettings()
     generative: GenerativeSettings = GenerativeSettings()
+    ridge: RidgeSettings = RidgeSettings()
+    bravl: BravlSettings = BravlSettings()
+    foundation: FoundationSettings = FoundationSettings()
     selection: SelectionSettings = SelectionSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
 
+    @model_validator(mode="after")
+    def _window_suits(self) -> Self:
+        if self.family == "generative" and self.signals.window is not None:
+            # Samples that are all 0 have no residual variance, and no likelihood.
+            raise ValueError("signals.window: a generative model leaves samples out with signals.tmin and signals.tmax")
+        return self
+
     def facts(self) -> dict[str, Any]:
         """Settings that decide the outcome, for the run's hash (prose left out)."""
-        return self.model_dump(mode="json", exclude={"summary", "source"})
+        facts = self.model_dump(mode="json", exclude={"summary", "source"})
+        if self.signals.window is None:
+            del facts["signals"]["window"]  # runs from before there were windows keep their name
+        if self.family != "ridge":
+            del facts["ridge"]  # and so do those from before there was a linear baseline
+        return facts
 
     @property
     def targets(self) -> list[TargetSettings]:
