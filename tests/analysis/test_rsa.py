@@ -1,4 +1,4 @@
-"""Representational similarity: distances, measures, ceilings, intervals; against other software and planted geometry."""
+"""Representational similarity: distances, measures and intervals against other software and planted geometry."""
 
 from __future__ import annotations
 

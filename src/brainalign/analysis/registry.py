@@ -28,12 +28,15 @@ class Entry:
     summary : str
     of : str
         What such a path is, in words.
+    needed : bool
+        Whether a path must be given; else an option may say what is analysed.
     """
 
     module: str
     takes: str
     summary: str
     of: str = "finished folder"
+    needed: bool = True
 
 
 # A new analysis is one file and one line here; its options become those of the command line.
@@ -45,6 +48,12 @@ ANALYSES: dict[str, Entry] = {
     "repetitions": Entry("brainalign.analysis.repetitions", "RUN...", "Scores over averaged repetitions."),
     "losses": Entry(
         "brainalign.analysis.losses", "RUN|SWEEP...", "Terms, weights and gradients of losses over training."
+    ),
+    "rsa": Entry(
+        "brainalign.analysis.rsa",
+        "[RUN...]",
+        "Layers whose geometry is like a brain's (RSA): RUN... or --dataset.",
+        needed=False,
     ),
     "saliency": Entry("brainalign.analysis.saliency", "IMAGE...", "What stands out in pictures, and where.", "picture"),
 }
@@ -106,7 +115,7 @@ def analyze(
     from brainalign.analysis.base import read_options
 
     module = find_analysis(name)
-    if not paths:
+    if not paths and ANALYSES[name].needed:
         entry = ANALYSES[name]
         raise InputError(f"needs a {entry.of}", where=f"analyze {name}", hint=f"give {entry.takes}")
     return module.run([Path(path) for path in paths], read_options(module.Options, options or {}), reporter)

@@ -25,6 +25,7 @@ EXAMPLES = {
     "time": "brainalign analyze time with-vse without-vse --root DATA --out time",
     "repetitions": "brainalign analyze repetitions run --root DATA --out repetitions",
     "losses": "brainalign analyze losses sweep --out losses",
+    "rsa": "brainalign analyze rsa --dataset human-fmri-78 --root H78 --backbone pip:efficientnet-lite0 --out rsa",
     "saliency": "brainalign analyze saliency photo.jpg --transform 'vse?eta=0.5' --out saliency",
 }
 
@@ -79,11 +80,16 @@ def _command(name: str, entry: Entry) -> Any:
 def _function(name: str, entry: Entry, fields: dict[str, FieldInfo]) -> Callable[..., None]:
     """`run` with a signature that the argument parser can read."""
 
-    def run(paths: list[Path], out: Path, figures: str, json: bool, quiet: bool, **given: Any) -> None:
-        _run(name, paths, out, figures, json, quiet, {key: value for key, value in given.items() if key in fields})
+    def run(paths: list[Path] | None, out: Path, figures: str, json: bool, quiet: bool, **given: Any) -> None:
+        _run(
+            name, paths or [], out, figures, json, quiet, {key: value for key, value in given.items() if key in fields}
+        )
 
     common = {
-        "paths": (Annotated[list[Path], typer.Argument(help=f"{entry.of.capitalize()}s: {entry.takes}.")], ...),
+        "paths": (
+            Annotated[list[Path] | None, typer.Argument(help=f"{entry.of.capitalize()}s: {entry.takes}.")],
+            ... if entry.needed else None,
+        ),
         "out": (Annotated[Path, typer.Option(help="Folder of the page; made if it is missing.")], ...),
         "figures": (
             Annotated[str, typer.Option("--format", help="Also write the figures as files: svg, pdf, png; a list.")],

@@ -58,6 +58,9 @@ class Session:
 
     def __post_init__(self) -> None:
         self.protocol = self.protocol or self.dataset.info.protocol
+        if not self.protocol:
+            hint = f"brainalign analyze rsa --dataset {self.dataset.info.name} compares models with it"
+            raise InputError(f"dataset '{self.dataset.name}' has no signals to train or test on", hint=hint)
         find_protocol(self.protocol)
 
     def _once(self, key: tuple[Any, ...], make: Any) -> Any:
