@@ -11,9 +11,14 @@ from brainalign.errors import InputError, unknown_name
 
 # name -> "module:class"; a new data set is one file and one line here.
 DATASETS: dict[str, str] = {
+    "human-fmri-78": "brainalign.datasets.human_fmri_78:HumanFMRI78",
     "macaque-v4": "brainalign.datasets.macaque_v4:MacaqueV4",
     "things-eeg2": "brainalign.datasets.things_eeg2:ThingsEEG2",
+    "things-fmri": "brainalign.datasets.things_fmri:ThingsFMRI",
+    "things-meg": "brainalign.datasets.things_meg:ThingsMEG",
     "virtual-eeg": "brainalign.datasets.virtual.virtual_eeg:VirtualEEG",
+    "virtual-fmri": "brainalign.datasets.virtual.virtual_fmri:VirtualFMRI",
+    "virtual-meg": "brainalign.datasets.virtual.virtual_meg:VirtualMEG",
 }
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.datasets.virtual.config import VirtualBrainConfig
-from brainalign.datasets.virtual.head import Head
+from brainalign.datasets.virtual.head import Head, Sensors
 
 Array = NDArray[np.float64]
 
@@ -62,15 +62,60 @@ LATE = Pathway(
 
 
 @dataclass(frozen=True)
+class Brain:
+    """Sources of one subject as they are, however they are recorded.
+
+    Attributes
+    ----------
+    pathway : array of shape (n_sources,)
+        0 early, 1 late.
+    positions : array of shape (n_sources, 3)
+        Metres, head coordinates.
+    orientations : array of shape (n_sources, 3)
+        Unit vectors.
+    moments : array of shape (n_sources,)
+        nAm for a drive of one standard deviation, in the anatomy all subjects share.
+    factors : array of shape (n_sources,)
+        The subject's own factor on each moment.
+    gain : float
+        The subject's factor on all of them.
+    common, latency_s, onset_s, shape, rhythm_hz : arrays of shape (n_sources,)
+        See `Sources`.
+    """
+
+    pathway: NDArray[np.intp]
+    positions: Array
+    orientations: Array
+    moments: Array
+    factors: Array
+    gain: float
+    common: Array
+    latency_s: Array
+    onset_s: Array
+    shape: Array
+    rhythm_hz: Array
+
+    def seen_by(self, sensors: Sensors, picks: NDArray[np.intp]) -> Sources:
+        """The sources with what some of the sensors record of each."""
+        fields = []
+        for code in np.unique(self.pathway):
+            own = self.pathway == code
+            field = sensors.leadfield(self.positions[own], self.orientations[own])[picks]
+            fields.append(field * self.moments[own] * self.factors[own])
+        shared = {name: getattr(self, name) for name in Sources.__annotations__ if name != "topographies"}
+        return Sources(topographies=np.concatenate(fields, axis=1) * self.gain, **shared)
+
+
+@dataclass(frozen=True)
 class Sources:
-    """Sources of one subject.
+    """Sources of one subject as some sensors see them.
 
     Attributes
     ----------
     pathway : array of shape (n_sources,)
         0 early, 1 late.
     topographies : array of shape (n_chans, n_sources)
-        Microvolts for a drive of one standard deviation.
+        Microvolts (EEG) or femtotesla (MEG) for a drive of one standard deviation.
     common : array of shape (n_sources,)
         The drive all images share.
     latency_s, onset_s, shape, rhythm_hz : arrays of shape (n_sources,)
@@ -103,31 +148,47 @@ def evoked_kernel(times: Array, latency_s: Array, onset_s: Array, shape: Array, 
 
 
 def subject_sources(
-    config: VirtualBrainConfig, head: Head, picks: NDArray[np.intp], layers: int, subject: int
+    config: VirtualBrainConfig,
+    head: Head,
+    picks: NDArray[np.intp],
+    layers: int,
+    subject: int,
+    sensors: Sensors | None = None,
 ) -> Sources:
-    """Sources of a subject: an anatomy all subjects share, displaced, turned, scaled and delayed for each.
+    """Sources of a subject as some sensors see them; see `subject_brain`.
 
     Parameters
     ----------
     picks : array of int
-        Recorded channels among the 63 of the head.
+        Recorded channels among all of the sensors.
+    sensors : Sensors, optional
+        The head's 63 electrodes by default.
+    """
+    return subject_brain(config, head, layers, subject).seen_by(sensors or head, picks)
+
+
+def subject_brain(config: VirtualBrainConfig, head: Head, layers: int, subject: int) -> Brain:
+    """Sources of a subject: an anatomy all subjects share, displaced, turned, scaled and delayed for each.
+
+    Parameters
+    ----------
     layers : int
         Number of planted layers; the late sources are dealt out to them in order of latency.
     subject : int
         Number of the subject, from 0.
     """
     own = generator(config, "sources", subject)
-    parts = []
+    parts: list[dict[str, Array]] = []
     for code, pathway in enumerate((EARLY, LATE)):
         shared = generator(config, "anatomy", code)
         places, ways = _patches(pathway, head, shared)
         moments = pathway.moment_nam * shared.lognormal(0.0, 0.3, pathway.n_sources)
         answers = _answers(pathway, layers if pathway is LATE else 1, shared)
-        parts.append((code, _individual(head, picks, places, ways, moments, answers, pathway, own)))
-    gain = own.lognormal(0.0, 0.15)
-    merged = {name: np.concatenate([getattr(p, name) for _, p in parts], axis=-1) for name in Sources.__annotations__}
-    merged["pathway"] = np.repeat([code for code, _ in parts], [len(p.latency_s) for _, p in parts])
-    return Sources(**(merged | {"topographies": merged["topographies"] * gain}))
+        parts.append({"moments": moments, **_individual(head, places, ways, answers, pathway, own)})
+    gain = float(own.lognormal(0.0, 0.15))
+    merged = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    pathway_codes = np.repeat(np.arange(len(parts)), [len(part["moments"]) for part in parts])
+    return Brain(pathway=pathway_codes.astype(np.intp), gain=gain, **merged)
 
 
 def _patches(pathway: Pathway, head: Head, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -159,33 +220,26 @@ def source_layers(n_sources: int, layers: int) -> NDArray[np.intp]:
 
 
 def _individual(
-    head: Head,
-    picks: NDArray[np.intp],
-    places: Array,
-    ways: Array,
-    moments: Array,
-    answers: dict[str, Array],
-    pathway: Pathway,
-    rng: np.random.Generator,
-) -> Sources:
-    """One subject's version of a pathway."""
+    head: Head, places: Array, ways: Array, answers: dict[str, Array], pathway: Pathway, rng: np.random.Generator
+) -> dict[str, Array]:
+    """One subject's version of a pathway: fields of `Brain`."""
     n = len(places)
     moved = places + 0.06 * rng.standard_normal(3) + 0.04 * rng.standard_normal(places.shape)
     moved /= np.linalg.norm(moved, axis=1, keepdims=True)
     turned = ways + 0.25 * rng.standard_normal(ways.shape)
     turned /= np.linalg.norm(turned, axis=1, keepdims=True)
     depth = np.clip(rng.normal(0.78, 0.03, (n, 1)), 0.68, 0.86)
-    field = head.leadfield(head.centre + head.radius * depth * moved, turned)[picks]
     delay = float(np.clip(rng.normal(0.0, 0.006), -0.012, 0.012))
-    return Sources(
-        pathway=np.zeros(n, dtype=np.intp),
-        topographies=field * moments * rng.lognormal(0.0, 0.2, n),
-        common=answers["common"],
-        latency_s=answers["latency_s"] + delay,
-        onset_s=np.full(n, pathway.onset_s + delay),
-        shape=answers["shape"],
-        rhythm_hz=answers["rhythm_hz"],
-    )
+    return {
+        "positions": head.centre + head.radius * depth * moved,
+        "orientations": turned,
+        "factors": rng.lognormal(0.0, 0.2, n),
+        "common": answers["common"],
+        "latency_s": answers["latency_s"] + delay,
+        "onset_s": np.full(n, pathway.onset_s + delay),
+        "shape": answers["shape"],
+        "rhythm_hz": answers["rhythm_hz"],
+    }
 
 
 def drives(
@@ -208,15 +262,50 @@ def drives(
     array of shape (n_images, n_sources)
         Mean 0 and variance 1 over the training images.
     """
+    x, axes = _components(features, training)
+    scores = x @ axes.T
+    scores /= scores[training].std(axis=0) ** WHITENING
+    mixed = scores @ rng.standard_normal((len(axes), n_sources))
+    return standardised(mixed, training)
+
+
+def drives_by_cell(
+    features: NDArray[np.float32],
+    training: NDArray[np.intp],
+    n_sources: int,
+    rng: np.random.Generator,
+    cells: NDArray[np.intp],
+) -> Array:
+    """What each cell of the picture adds to the same mixtures: `drives` is a sum of these over cells.
+
+    Parameters
+    ----------
+    features, training, n_sources, rng
+        As in `drives`; the same state of `rng` gives the same mixtures.
+    cells : array of shape (dim,)
+        Cell of the picture that each feature describes, from 0.
+
+    Returns
+    -------
+    array of shape (n_images, n_sources, n_cells)
+        Mean 0 over the training images; the sum over cells has variance 1.
+    """
+    x, axes = _components(features, training)
+    spread = (x[training] @ axes.T).std(axis=0) ** WHITENING
+    weights = (axes.T / spread) @ rng.standard_normal((len(axes), n_sources))
+    weights /= (x[training] @ weights).std(axis=0)
+    parts = [x[:, cells == cell] @ weights[cells == cell] for cell in range(int(cells.max()) + 1)]
+    return np.stack(parts, axis=2)
+
+
+def _components(features: NDArray[np.float32], training: NDArray[np.intp]) -> tuple[Array, Array]:
+    """Standardised features, (n_images, dim), and their first principal axes, (n_axes, dim)."""
     x = features.astype(np.float64)
     spread = x[training].std(axis=0)
     x = (x - x[training].mean(axis=0)) / np.where(spread > 1e-8 * (spread.max() + 1e-30), spread, np.inf)
     _, values, axes = np.linalg.svd(x[training], full_matrices=False)
     kept = min(COMPONENTS, int((values > 1e-6 * values[0]).sum()))
-    scores = x @ axes[:kept].T
-    scores /= scores[training].std(axis=0) ** WHITENING
-    mixed = scores @ rng.standard_normal((kept, n_sources))
-    return standardised(mixed, training)
+    return x, axes[:kept]
 
 
 def concept_codes(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -24,9 +25,30 @@ CHANNELS_63 = (
 POSTERIOR_17 = CHANNELS_63[-17:]
 
 
+def _ctf_sensors() -> tuple[str, ...]:
+    """The 275 sensors of a CTF helmet in the system's order: per side by region, row and place, then the midline."""
+    rows = {"C": "7 5 2 2 5 3", "F": "4 5 5 6 6 7", "O": "4 4 4 4 3", "P": "2 3 5 5 7", "T": "6 7 7 7 7"}
+    midline = {"C": 4, "F": 3, "O": 3, "P": 1}
+    names = [
+        f"M{side}{region}{row}{place}"
+        for side in "LR"
+        for region, widths in rows.items()
+        for row, width in enumerate(widths.split(), 1)
+        for place in range(1, int(width) + 1)
+    ]
+    return tuple(names + [f"MZ{region}{place:02d}" for region, n in midline.items() for place in range(1, n + 1)])
+
+
+# The 271 sensors of THINGS-MEG in its order: three of the helmet did not work, MRO11 was dropped by its authors.
+CTF_275 = _ctf_sensors()
+CTF_DROPPED = ("MLF25", "MRF43", "MRO13", "MRO11")
+CTF_271 = tuple(name for name in CTF_275 if name not in CTF_DROPPED)
+POSTERIOR_CTF = tuple(name for name in CTF_271 if name[2] in "OP")
+
+
 @dataclass(frozen=True)
-class Preset:
-    """Size of a virtual data set.
+class Shown:
+    """Pictures a preset shows; presets of one name show the same ones in every modality.
 
     Attributes
     ----------
@@ -34,14 +56,36 @@ class Preset:
         Training concepts and images of each.
     n_test : int
         Held-out test concepts, one image each.
-    sfreq : float
-        Hz.
     """
 
     name: str
     n_concepts: int
     n_exemplars: int
     n_test: int
+
+    @property
+    def n_train(self) -> int:
+        """Training images."""
+        return self.n_concepts * self.n_exemplars
+
+
+@dataclass(frozen=True)
+class Preset(Shown):
+    """Size of a virtual EEG or MEG data set.
+
+    Attributes
+    ----------
+    sfreq : float
+        Hz.
+    tmin, tmax : float
+        Epoch, seconds from stimulus onset; the sample at `tmax` is left out.
+    test_per_session : int
+        Presentations of every test image in a session.
+    train_every_session : bool
+        Whether every training image is shown once in each session, or once in all (every twelfth image in the first of
+        12 sessions, and so on).
+    """
+
     ch_names: tuple[str, ...]
     sfreq: float
     n_subjects: int
@@ -49,6 +93,7 @@ class Preset:
     test_per_session: int = 20
     tmin: float = -0.2
     tmax: float = 1.0
+    train_every_session: bool = True
 
     @property
     def n_times(self) -> int:
@@ -58,7 +103,34 @@ class Preset:
     @property
     def subjects(self) -> tuple[str, ...]:
         """'1', '2', ..."""
-        return tuple(str(s + 1) for s in range(self.n_subjects))
+        return numbered(self.n_subjects)
+
+
+@dataclass(frozen=True)
+class VoxelPreset(Shown):
+    """Size of a virtual fMRI data set: in each session every test image once, and its share of the training images.
+
+    Attributes
+    ----------
+    n_voxels : int
+        About; subjects differ.
+    runs_per_session : int
+    """
+
+    n_voxels: int
+    n_subjects: int
+    n_sessions: int = 12
+    runs_per_session: int = 4
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """'1', '2', ..."""
+        return numbered(self.n_subjects)
+
+
+def numbered(n: int) -> tuple[str, ...]:
+    """Names of n subjects: '1', '2', ..."""
+    return tuple(str(s + 1) for s in range(n))
 
 
 PRESETS = {
@@ -67,6 +139,16 @@ PRESETS = {
         Preset("small", 200, 5, 200, POSTERIOR_17, 100.0, 4),
         Preset("full", 400, 10, 200, CHANNELS_63, 250.0, 10),
     )
+}
+MEG_PRESETS = {
+    p.name: p
+    for p in (
+        Preset("small", 200, 5, 200, POSTERIOR_CTF, 100.0, 4, 12, 1, -0.1, 1.3, False),
+        Preset("full", 400, 10, 200, CTF_271, 200.0, 10, 12, 1, -0.1, 1.3, False),
+    )
+}
+FMRI_PRESETS = {
+    p.name: p for p in (VoxelPreset("small", 200, 5, 200, 600, 4), VoxelPreset("full", 400, 10, 200, 6000, 10, 12, 7))
 }
 
 
@@ -114,8 +196,17 @@ class VirtualBrainConfig:
     seed: int = 0
 
     @classmethod
-    def from_options(cls, **options: Any) -> VirtualBrainConfig:
+    def from_options(
+        cls, dataset: str = "virtual-eeg", without: Collection[str] = (), /, **options: Any
+    ) -> VirtualBrainConfig:
         """Read options as a command line or a recipe gives them (text is converted).
+
+        Parameters
+        ----------
+        dataset : str
+            Whose options they are, for errors.
+        without : collection of str
+            Fields that mean nothing to this data set.
 
         Raises
         ------
@@ -127,15 +218,15 @@ class VirtualBrainConfig:
         >>> VirtualBrainConfig.from_options(noise="0.5", late_layer=12).noise
         0.5
         """
-        types = {f.name: str(f.type) for f in fields(cls)}
+        types = {f.name: str(f.type) for f in fields(cls) if f.name not in without}
         for name in options:
             if name not in types:
-                raise unknown_name("option of virtual-eeg", name, types)
-        config = cls(**{name: _convert(name, types[name], value) for name, value in options.items()})
-        return config.check()
+                raise unknown_name(f"option of {dataset}", name, types)
+        config = cls(**{name: _convert(name, types[name], value, dataset) for name, value in options.items()})
+        return config.check(dataset)
 
-    def check(self) -> VirtualBrainConfig:
-        """Return the configuration if its values make sense."""
+    def check(self, dataset: str = "virtual-eeg") -> VirtualBrainConfig:
+        """Return the configuration if its values make sense; errors name the data set."""
         if self.pathways not in PATHWAYS:
             raise unknown_name("choice of pathways", self.pathways, PATHWAYS)
         ranges = {
@@ -145,18 +236,18 @@ class VirtualBrainConfig:
         for name, (low, high) in ranges.items():
             value = getattr(self, name)
             if not low <= value <= high:
-                raise InputError(f"{name} is {value}, expected {low} to {high}", where="virtual-eeg")
+                raise InputError(f"{name} is {value}, expected {low} to {high}", where=dataset)
         if self.late_backbone == TARGET_BACKBONE and not self.same_network:
             raise InputError(
                 f"{TARGET_BACKBONE} is the default decoding target: planting in it is circular",
-                where="virtual-eeg",
+                where=dataset,
                 hint="choose another late_backbone, or say same_network=true (tests of the code only)",
             )
         if self.same_network and self.late_backbone not in (None, TARGET_BACKBONE):
             problem = f"same_network plants in {TARGET_BACKBONE}, not in {self.late_backbone}"
-            raise InputError(problem, where="virtual-eeg", hint="leave one of the two options out")
+            raise InputError(problem, where=dataset, hint="leave one of the two options out")
         if any(not layer.strip() for layer in (self.late_layer or "0").split(",")):
-            raise InputError(f"late_layer is '{self.late_layer}'", where="virtual-eeg", hint="for example '12,17'")
+            raise InputError(f"late_layer is '{self.late_layer}'", where=dataset, hint="for example '12,17'")
         return self
 
     @property
@@ -186,14 +277,14 @@ class VirtualBrainConfig:
         return values | {"late_backbone": self.backbone, "late_layer": ",".join(self.layers)}
 
 
-def _convert(name: str, kind: str, value: Any) -> Any:
+def _convert(name: str, kind: str, value: Any, dataset: str) -> Any:
     """Bring one option to the type of its field."""
     if value is None and "None" in kind:
         return None
     if kind == "bool":
         known = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if str(value).lower() not in known:
-            raise InputError(f"{name} is '{value}', expected true or false", where="virtual-eeg")
+            raise InputError(f"{name} is '{value}', expected true or false", where=dataset)
         return known[str(value).lower()]
     if kind in ("int", "float"):
         try:
@@ -201,6 +292,6 @@ def _convert(name: str, kind: str, value: Any) -> Any:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number) or (kind == "int" and number != int(number)):
-            raise InputError(f"{name} is '{value}', expected a {'whole ' * (kind == 'int')}number", where="virtual-eeg")
+            raise InputError(f"{name} is '{value}', expected a {'whole ' * (kind == 'int')}number", where=dataset)
         return int(number) if kind == "int" else number
     return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -39,6 +39,12 @@ def early_features(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.stack([_one(image) for image in images]).astype(np.float32)
 
 
+def early_cells() -> NDArray[np.intp]:
+    """Cell of the picture that each feature describes, row by row from the top left, (352,)."""
+    n_cells = GRID * GRID
+    return np.tile(np.arange(n_cells), 4 + ORIENTATIONS * len(CYCLES_PER_IMAGE))
+
+
 def _one(image: NDArray[np.uint8]) -> Array:
     side = image.shape[0] // SIZE
     small = image.reshape(SIZE, side, SIZE, -1, 3).mean(axis=(1, 3)) / 255.0

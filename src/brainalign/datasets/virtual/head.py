@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,13 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 NAM_TO_UV = 1e-9 * 1e6  # dipole moment in nAm, potential in microvolts
+
+
+class Sensors(Protocol):
+    """Whatever records the fields of dipoles."""
+
+    def leadfield(self, positions: Array, orientations: Array) -> Array:
+        """What 1 nAm dipoles evoke at all sensors, (n_sensors, n_dipoles); microvolts (EEG) or femtotesla (MEG)."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +96,9 @@ def standard_head() -> Head:
     try:
         import mne
     except ImportError as error:
-        raise InputError("virtual EEG needs MNE for its head model", hint="pip install 'brainalign[meeg]'") from error
+        raise InputError(
+            "a virtual brain needs MNE for its head model", hint="pip install 'brainalign[meeg]'"
+        ) from error
     # MNE 1.13 renames the standard 10-05 montage after its head.
     montage = next(n for n in ("colin27_1005", "standard_1005") if n in mne.channels.get_builtin_montages())
     with mne.utils.use_log_level("ERROR"):

@@ -1,4 +1,4 @@
-"""Everything an electrode records that does not answer to the stimulus."""
+"""Everything an electrode or a field sensor records that does not answer to the stimulus."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.datasets.virtual.head import Head
+from brainalign.datasets.virtual.head import Head, Sensors
 
 Array = NDArray[np.float64]
 Array32 = NDArray[np.float32]
@@ -30,7 +30,7 @@ FREQUENCY_STEP_HZ = 0.02
 
 @dataclass(frozen=True)
 class NoiseModel:
-    """Noise of one subject at the recorded channels, as matrices that turn white numbers into microvolts.
+    """Noise of one subject at the recorded channels, as matrices that turn white numbers into microvolts (or fT).
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class NoiseModel:
     alpha_space, alpha_time : arrays of shape (n_chans, ALPHA_DIPOLES), (n_times, n_times)
         The same for the alpha rhythm.
     sensor_sd : float
-        White noise, microvolts.
+        White noise, in the unit of the signals.
     session_slope : array of shape (n_sessions, n_chans)
         Mean drift of a session, in units of `DRIFT_UV_PER_S` before spatial mixing.
     blink : array of shape (n_chans,)
@@ -76,7 +76,7 @@ class NoiseModel:
 
         Returns
         -------
-        array of shape (n_trials, n_chans, n_times), microvolts
+        array of shape (n_trials, n_chans, n_times), microvolts or femtotesla
         """
         n, n_chans, n_times, n_alpha = len(normals), len(self.blink), len(self.times), self.alpha_space.shape[1]
         slope, background, sensor, alpha = np.split(
@@ -93,7 +93,7 @@ class NoiseModel:
         return noise
 
     def variance(self) -> Array:
-        """Expected variance at each channel after baseline correction, mean over t >= 0, uV squared, (n_chans,)."""
+        """Expected variance at each channel after baseline correction, mean over t >= 0, (n_chans,)."""
         after, baseline = self.times >= 0, self.times < 0
 
         def corrected(root: Array32 | Array) -> float:
@@ -124,24 +124,35 @@ def blink_shape(times: Array, when: float) -> Array32:
 
 
 def noise_model(
-    head: Head, picks: NDArray[np.intp], times: Array, sfreq: float, n_sessions: int, rng: np.random.Generator
+    head: Head,
+    picks: NDArray[np.intp],
+    times: Array,
+    sfreq: float,
+    n_sessions: int,
+    rng: np.random.Generator,
+    *,
+    sensors: Sensors | None = None,
+    sensor_noise: float = SENSOR_UV_PER_SQRT_HZ,
 ) -> NoiseModel:
     """Draw the noise of a subject.
+
+    Dipoles are as strong as the 63 electrodes' microvolts ask, whatever records them: the noise of a subject's EEG and
+    MEG comes from the same dipoles.
 
     Parameters
     ----------
     picks : array of int
-        Recorded channels among the 63 of the head.
+        Recorded channels among all of the sensors.
     rng : numpy.random.Generator
         The subject's own.
+    sensors : Sensors, optional
+        The head's 63 electrodes by default.
+    sensor_noise : float
+        White noise of a sensor, its unit per square root of Hz.
     """
-    positions, orientations = random_cortex(head, BACKGROUND_DIPOLES, rng)
-    background = head.leadfield(positions, orientations)
-    background *= rng.lognormal(0.0, 0.15) * BACKGROUND_UV / np.sqrt(np.mean(np.sum(background**2, axis=1)))
-    alpha = alpha_leadfield(head, rng)
-    alpha *= rng.lognormal(0.0, 0.25) * ALPHA_UV / np.sqrt(np.mean(np.sum(alpha**2, axis=1)))
+    background = _recorded(head, sensors, random_cortex(head, BACKGROUND_DIPOLES, rng), BACKGROUND_UV, 0.15, rng)
+    alpha = _recorded(head, sensors, alpha_dipoles(head, rng), ALPHA_UV, 0.25, rng)
     alpha_hz = float(np.clip(rng.normal(10.0, 0.6), 8.5, 11.5))
-    blink = blink_topography(head)
     spectrum = frequencies(sfreq)
     aperiodic = 1.0 / (BACKGROUND_KNEE_HZ**BACKGROUND_EXPONENT + spectrum**BACKGROUND_EXPONENT)
     rhythm = np.exp(-0.5 * ((spectrum - alpha_hz) / ALPHA_WIDTH_HZ) ** 2)
@@ -152,10 +163,24 @@ def noise_model(
         background_time=symmetric_root(correlation(aperiodic, spectrum, times)).astype(np.float32),
         alpha_space=alpha[picks].astype(np.float32),
         alpha_time=symmetric_root(correlation(rhythm, spectrum, times)).astype(np.float32),
-        sensor_sd=SENSOR_UV_PER_SQRT_HZ * float(np.sqrt(sfreq)),
+        sensor_sd=sensor_noise * float(np.sqrt(sfreq)),
         session_slope=rng.standard_normal((n_sessions, len(picks))).astype(np.float32),
-        blink=blink[picks].astype(np.float32),
+        blink=blink_topography(head, sensors)[picks].astype(np.float32),
     )
+
+
+def _recorded(
+    head: Head,
+    sensors: Sensors | None,
+    dipoles: tuple[Array, Array],
+    size_uv: float,
+    spread: float,
+    rng: np.random.Generator,
+) -> Array:
+    """Field of dipoles at all sensors, of a log-normal size about `size_uv` at the electrodes."""
+    potential = head.leadfield(*dipoles)
+    field = potential if sensors is None else sensors.leadfield(*dipoles)
+    return np.asarray(field * (rng.lognormal(0.0, spread) * size_uv / np.sqrt(np.mean(np.sum(potential**2, axis=1)))))
 
 
 def random_cortex(head: Head, n: int, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -168,21 +193,28 @@ def random_cortex(head: Head, n: int, rng: np.random.Generator) -> tuple[Array, 
     return head.centre + places * depth * head.radius, ways / np.linalg.norm(ways, axis=1, keepdims=True)
 
 
-def alpha_leadfield(head: Head, rng: np.random.Generator) -> Array:
-    """Leadfield of the alpha generators, mostly radial dipoles under parietal electrodes, (63, ALPHA_DIPOLES)."""
+def alpha_dipoles(head: Head, rng: np.random.Generator) -> tuple[Array, Array]:
+    """The alpha generators, mostly radial dipoles under parietal electrodes; places, ways (ALPHA_DIPOLES, 3)."""
     anchors = ("POz", "Oz", "PO3", "PO4", "P1", "P2")
     places = np.stack([head.direction(name) for name in anchors]) + 0.1 * rng.standard_normal((ALPHA_DIPOLES, 3))
     places /= np.linalg.norm(places, axis=1, keepdims=True)
     ways = places + 0.4 * rng.standard_normal(places.shape)
-    return head.leadfield(head.centre + 0.75 * head.radius * places, ways / np.linalg.norm(ways, axis=1, keepdims=True))
+    return head.centre + 0.75 * head.radius * places, ways / np.linalg.norm(ways, axis=1, keepdims=True)
 
 
-def blink_topography(head: Head) -> Array:
-    """Potential of a blink, (63,): two dipoles behind the eyes that point forward, `BLINK_UV` at Fp1 and Fp2."""
+def blink_topography(head: Head, sensors: Sensors | None = None) -> Array:
+    """A blink at all sensors (the 63 electrodes by default), (n_sensors,).
+
+    Two dipoles behind the eyes that point away from the centre, with `BLINK_UV` at Fp1 and Fp2. In a sphere such
+    dipoles have no magnetic field; for other sensors they point straight ahead, with the same moment.
+    """
     places = np.stack([head.direction("AF7"), head.direction("AF8")]) * [0.6, 1.0, 1.0] - [0.0, 0.0, 0.15]
     places /= np.linalg.norm(places, axis=1, keepdims=True)
-    field = head.leadfield(head.centre + 0.85 * head.radius * places, places).sum(axis=1)
-    return np.asarray(field * BLINK_UV / field[:2].mean())
+    eyes = head.centre + 0.85 * head.radius * places
+    potential = head.leadfield(eyes, places).sum(axis=1)
+    ahead = np.array([[0.0, 1.0, 0.0]] * 2)
+    field = potential if sensors is None else sensors.leadfield(eyes, ahead).sum(axis=1)
+    return np.asarray(field * BLINK_UV / potential[:2].mean())
 
 
 def frequencies(sfreq: float) -> Array:

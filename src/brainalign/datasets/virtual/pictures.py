@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainalign.datasets.virtual.config import Preset
+from brainalign.datasets.virtual.config import Shown
 from brainalign.files import atomic_write
 from brainalign.stimuli import StimulusSet
 from brainalign.stimuli.scenes import Scene, caption, render_scene, scene, scene_concepts
@@ -23,7 +23,7 @@ Progress = Callable[[int, int], None]
 PIXELS = 128
 
 
-def shown_scenes(preset: Preset) -> list[Scene]:
+def shown_scenes(preset: Shown) -> list[Scene]:
     """Training scenes, concept by concept, then one scene of each test concept.
 
     Test concepts are the first ones of the table in every preset; training concepts follow them. The table mixes
@@ -45,12 +45,12 @@ def renderer_version() -> str:
     return digest.hexdigest()[:12]
 
 
-def picture_folder(preset: Preset, cache_dir: Path) -> Path:
-    """Where a preset's pictures lie."""
+def picture_folder(preset: Shown, cache_dir: Path) -> Path:
+    """Where a preset's pictures lie: one folder for all modalities, named after the first of them."""
     return cache_dir / "datasets" / f"virtual-eeg-{preset.name}" / renderer_version()
 
 
-def write_pictures(preset: Preset, cache_dir: Path, progress: Progress | None = None) -> StimulusSet:
+def write_pictures(preset: Shown, cache_dir: Path, progress: Progress | None = None) -> StimulusSet:
     """Render what is missing and return the table of all pictures.
 
     Every file is written whole or not at all, so a killed program goes on where it stopped.

@@ -115,6 +115,7 @@ def virtual_trials(
     images: NDArray[np.intp],
     sessions: NDArray[np.intp],
     subject: int,
+    kind: str = "",
 ) -> VirtualTrials:
     """Assemble a subject.
 
@@ -122,8 +123,10 @@ def virtual_trials(
     ----------
     drive : array of shape (n_images, n_sources)
         Mean 0 and variance 1 over the training images; 0 for pathways that do not answer.
+    kind : str
+        Recordings of different kinds have trials and sessions of their own.
     """
-    rng = generator(config, "sessions", subject)
+    rng = generator(config, f"sessions{kind}", subject)
     n_sessions = int(sessions.max()) + 1
     overall = rng.normal(0.0, 0.08, (n_sessions, 1))
     each = rng.normal(0.0, 0.05, (n_sessions, len(sources.topographies)))
@@ -138,5 +141,5 @@ def virtual_trials(
         shifts=shifts,
         session_gain=np.exp(overall + each).astype(np.float32),
         noise=noise,
-        key=int.from_bytes(generator(config, "trials", subject).bytes(16), "little"),
+        key=int.from_bytes(generator(config, f"trials{kind}", subject).bytes(16), "little"),
     )

@@ -15,13 +15,15 @@ Array = NDArray[np.float64]
 JITTER_NODES = 9
 
 
-def planted(trials: VirtualTrials, sources: Sources, drive: Array) -> dict[str, Any]:
+def planted(trials: VirtualTrials, sources: Sources, drive: Array, unit: str = "uv") -> dict[str, Any]:
     """Latencies, topographies, time courses and signal-to-noise ratios of a subject.
 
     Parameters
     ----------
     drive : array of shape (n_images, n_sources)
         Zero mean; 0 where a pathway does not answer.
+    unit : {'uv', 'ft'}
+        Ends the names of what has a unit.
 
     Returns
     -------
@@ -42,7 +44,7 @@ def planted(trials: VirtualTrials, sources: Sources, drive: Array) -> dict[str, 
     signal = _between_images(trials, sources, centred)
     found: dict[str, Any] = {
         "times_s": noise.times,
-        "noise_variance_uv2": total,
+        f"noise_variance_{unit}2": total,
         "snr": _ratio(signal[:, after].mean(axis=1), total),
         "pathways": {},
     }
@@ -58,11 +60,29 @@ def planted(trials: VirtualTrials, sources: Sources, drive: Array) -> dict[str, 
             "n_sources": len(own),
             "latency_s": latency,
             "latency_range_s": (float(sources.latency_s[own].min()), float(sources.latency_s[own].max())),
-            "topography_uv": np.sqrt(variance[:, at]),
-            "time_course_uv": np.sqrt(variance.mean(axis=0)),
+            f"topography_{unit}": np.sqrt(variance[:, at]),
+            f"time_course_{unit}": np.sqrt(variance.mean(axis=0)),
             "snr": _ratio(variance[:, after].mean(axis=1), total),
         }
     return found
+
+
+def expected_signals(trials: VirtualTrials, sources: Sources, images: NDArray[np.intp]) -> NDArray[np.float32]:
+    """What the mean over endless trials of an image would be, session gains left out.
+
+    Parameters
+    ----------
+    images : array of shape (n,)
+        Rows of images.
+
+    Returns
+    -------
+    array of shape (n, n_chans, n_times), float32
+    """
+    shifts, weights = _jitter(trials)
+    kernels = sum(w * sources.kernels(trials.noise.times, s) for s, w in zip(shifts, weights, strict=True))
+    fields = trials.amplitudes[images][:, None, :] * sources.topographies.astype(np.float32)
+    return np.asarray(fields @ np.asarray(kernels, dtype=np.float32), dtype=np.float32)
 
 
 def _ratio(signal: Array, noise: Array) -> Array:
