@@ -357,7 +357,7 @@ def _cells(
     draws: dict[str, Any],
 ) -> list[dict[str, Any]] | None:
     try:
-        return conversion_matrix(samples, pairs, decoding, **draws)
+        return conversion_matrix(samples, pairs, decoding, **draws) or None
     except InputError:  # no images in common: there is nothing to convert between
         return None
 
