@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import typer
 
 from brainalign import __version__
-from brainalign.cli import analyze, captions, data, look, prepare, reproduce, runs, stack, tasks
+from brainalign.cli import analyze, captions, data, look, methods, prepare, reproduce, runs, stack, tasks
 from brainalign.errors import InputError
 
 app = typer.Typer(
@@ -20,7 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110},
 )
-for group in (runs, data, captions, prepare, look, analyze, reproduce, stack, tasks):
+for group in (runs, data, captions, prepare, look, analyze, reproduce, methods, stack, tasks):
     group.register(app)
 
 

@@ -10,13 +10,12 @@ from typing import Any
 
 from brainalign import __version__
 from brainalign.cache import default_cache_dir
-from brainalign.datasets import open_dataset
 from brainalign.device import resolve_device
 from brainalign.errors import InputError
+from brainalign.execution.cells import CELLS, Place, claim_folder, finish_sweep, open_place
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.execution.reproduce_plan import (
     Group,
-    Place,
     Wishes,
     check_wishes,
     groups_of,
@@ -27,12 +26,12 @@ from brainalign.execution.reproduce_plan import (
 from brainalign.execution.reproduce_scores import Score, difference, marks_of, not_comparable, score_cell
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.sweep import sweep
-from brainalign.files import read_json, sha256_json
 from brainalign.recipes.published_tables import Cell, PublishedTable, read_table, table_names
 from brainalign.report.reproduce_page import write_reproduction
 from brainalign.report.sweep_file import read_sweep
 
 SCHEMA = "brainalign.reproduce/1"
+PLAN_SCHEMA = "brainalign.reproduce-plan/1"
 log = logging.getLogger("brainalign")
 
 
@@ -146,12 +145,7 @@ def find_place(
     name = dataset or table.dataset
     if not known_dataset(name) and name in table.datasets:
         return Place(name, None, why_not=f"the data set {name} is not in this version")
-    opened = open_dataset(name, root, cache_dir=default_cache_dir(cache), **(options or {}))
-    if opened.root is None and not opened.info.virtual:
-        return Place(name, None, why_not=f"the data set {name} is not here (give its folder with --root)")
-    for subject in subjects:
-        opened.require_subject(subject)
-    return Place(name, opened, tuple(subjects) or opened.subjects)
+    return open_place(name, root, subjects, cache=cache, options=options)
 
 
 def _selected(table: PublishedTable, only: str | None) -> set[str]:
@@ -174,41 +168,31 @@ def _texts(cell: Cell) -> list[str]:
 
 def _claim(folder: RunDirectory, table: PublishedTable, place: Place, wishes: Wishes) -> None:
     """Refuse a folder that holds something else."""
-    plan = sha256_json(
-        {
-            "table": table.name,
-            "dataset": place.name,
-            "subjects": list(place.subjects),
-            "seeds": list(wishes.seeds),
-            "split": wishes.split,
-            "settings": list(wishes.settings),
-            "backbones": dict(wishes.backbones),
-        }
-    )
-    for name in ("result.json", "sweep.json"):
-        if folder.has(name):
-            raise InputError("holds a run or a sweep", where=folder.root, hint="choose another --out")
-    if folder.has("plan.json") and folder.read_json("plan.json").get("plan") != plan:
-        hint = "choose another --out, or give the same data, subjects, seeds, settings and backbones"
-        raise InputError("holds another reproduction", where=folder.root, hint=hint)
+    facts = {
+        "table": table.name,
+        "dataset": place.name,
+        "subjects": list(place.subjects),
+        "seeds": list(wishes.seeds),
+        "split": wishes.split,
+        "settings": list(wishes.settings),
+        "backbones": dict(wishes.backbones),
+    }
+    same = "data, subjects, seeds, settings and backbones"
+    plan = claim_folder(folder, facts, schema=PLAN_SCHEMA, what="reproduction", same=same)
     if place.dataset is not None and place.subjects:
-        folder.write_json("plan.json", {"schema": "brainalign.reproduce-plan/1", "table": table.name, "plan": plan})
+        folder.write_json("plan.json", {"schema": PLAN_SCHEMA, "table": table.name, "plan": plan})
 
 
 def _run(
     group: Group, folder: RunDirectory, place: Place, wishes: Wishes, root: str | Path | None, how: dict[str, Any]
 ) -> str:
     """Bring a group's sweep to its end; the reason where that cannot be done here."""
-    home = folder.path("cells") / group.slug
-    request = group.request(place, wishes)
-    done = home.with_name(f"{group.slug}.json")
-    if done.is_file() and (home / "sweep.json").is_file() and read_json(done) == request:
-        return ""
     backbone = wishes.backbones.get(group.way.backbone or "", group.way.backbone or "")
-    if reason := too_large(backbone, how["device"], default_cache_dir(how["cache"])):
-        return reason
-    log.info("cells of %s", group.slug)
-    try:
+
+    def run(home: Path) -> None:
+        if reason := too_large(backbone, how["device"], default_cache_dir(how["cache"])):
+            raise InputError(reason)
+        log.info("cells of %s", group.slug)
         sweep(
             group.recipe,
             over=group.over,
@@ -220,22 +204,12 @@ def _run(
             settings=group.settings,
             **how,
         )
-    except InputError as error:
-        if isinstance(error.where, Path) and error.where.is_relative_to(folder.root):
-            raise  # our own folder is damaged, full or taken: not a fact about the cell
-        return str(error)
-    except MemoryError:
-        return "ran out of memory"
-    except RuntimeError as error:
-        if "out of memory" not in str(error).lower():
-            raise
-        return "ran out of memory"
-    RunDirectory(done.parent).write_json(done.name, request)
-    return ""
+
+    return finish_sweep(folder, group.slug, group.request(place, wishes), run)
 
 
 def _measured(cell: Cell, group: Group, table: PublishedTable, place: Place, folder: RunDirectory) -> dict[str, Any]:
-    score = score_cell(cell, read_sweep(folder.path("cells") / group.slug), place)
+    score = score_cell(cell, read_sweep(folder.path(CELLS) / group.slug), place)
     odd = not_comparable(cell, score, place)
     interval = score.interval
     return {
@@ -255,7 +229,7 @@ def _measured(cell: Cell, group: Group, table: PublishedTable, place: Place, fol
         "chance": 100 * score.chance,
         "n_train": score.n_train,
         "repetitions": score.repetitions,
-        "run": f"cells/{group.slug}",
+        "run": f"{CELLS}/{group.slug}",
     }
 
 

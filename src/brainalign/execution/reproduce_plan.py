@@ -11,10 +11,10 @@ from typing import Any
 
 import yaml
 
-from brainalign.datasets import Dataset
 from brainalign.datasets.registry import DATASETS
 from brainalign.encoders.registry import ENCODERS
 from brainalign.errors import InputError, unknown_name
+from brainalign.execution.cells import Place
 from brainalign.features.aliases import ALIASES, resolve_alias
 from brainalign.features.sources import parse_id
 from brainalign.protocols.registry import PROTOCOLS
@@ -47,35 +47,6 @@ class Wishes:
     subjects: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     backbones: Mapping[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Place:
-    """The data at hand.
-
-    Attributes
-    ----------
-    name : str
-        As asked for, or the table's own.
-    dataset : Dataset or None
-        None where it is not here; `why_not` then says why.
-    subjects : tuple of str
-    """
-
-    name: str
-    dataset: Dataset | None
-    subjects: tuple[str, ...] = ()
-    why_not: str = ""
-
-    @property
-    def virtual(self) -> bool:
-        """Whether the signals are computed."""
-        return self.dataset is not None and self.dataset.info.virtual
-
-    @property
-    def base(self) -> str:
-        """Registry name without the preset."""
-        return self.name.partition(":")[0]
 
 
 @dataclass

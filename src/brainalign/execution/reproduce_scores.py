@@ -5,15 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from brainalign.evaluation import Interval, proportion_interval
-from brainalign.evaluation.hits import hits_of_run
+from brainalign.evaluation import Interval
 from brainalign.evaluation.result import read_result
-from brainalign.execution.reproduce_plan import Group, Place, same_subject
+from brainalign.execution.cells import Place, pooled_interval
+from brainalign.execution.reproduce_plan import Group, same_subject
 from brainalign.recipes.published_tables import Cell, PublishedTable, Value
 from brainalign.report.sweep_file import SweepFile
 
@@ -66,7 +65,9 @@ def score_cell(cell: Cell, sweep: SweepFile, place: Place) -> Score:
     layers = [row["layer"] for row in chosen]
     first = results[0].metrics.test
     return Score(
-        interval=_interval(sweep.folder, chosen, TOP[cell.metric]),
+        interval=pooled_interval(
+            [sweep.folder / row["run"] for row in chosen], [row["subject"] for row in chosen], TOP[cell.metric]
+        ),
         subjects=tuple(dict.fromkeys(row["subject"] for row in chosen)),
         seeds=tuple(dict.fromkeys(int(row["seed"]) for row in chosen)),
         layers={name: layers.count(name) for name in dict.fromkeys(layers)},
@@ -100,18 +101,6 @@ def _chosen(rows: Sequence[Row], chosen_by: str) -> list[Row]:
         if at not in best or key(row) < key(best[at]):
             best[at] = row
     return list(best.values())
-
-
-def _interval(folder: Path, chosen: Sequence[Row], k: int) -> Interval:
-    """Mean hit rate; subjects and images both count as samples where all subjects saw the same images."""
-    found = [hits_of_run(folder / row["run"], k) for row in chosen]
-    who = np.array([row["subject"] for row in chosen])
-    shown = [sorted(ids) for ids, _ in found]
-    if all(ids == shown[0] for ids in shown):
-        matrix = np.stack([hits[np.argsort(np.array(ids), kind="stable")] for ids, hits in found])
-        return proportion_interval(matrix if len(matrix) > 1 else matrix[0], groups=who if len(matrix) > 1 else None)
-    counts = [len(hits) for _, hits in found]
-    return proportion_interval(np.concatenate([hits for _, hits in found]), groups=np.repeat(who, counts))
 
 
 def _exploratory(rows: Sequence[Row], metric: str) -> Exploratory:

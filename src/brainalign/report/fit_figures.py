@@ -16,9 +16,41 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Rows = Sequence[dict[str, Any]]
+TRIED = ("ridge", "shrinkage")
 
 
-def settings_tried(history: Rows, result: Result) -> Panel:
+def settings_tried(history: Rows, result: Result) -> Panel | None:
+    """Validation loss of every setting that was tried; None where there was nothing to try."""
+    if "shrinkage" in history[0]:
+        return _penalties_and_shrinkages(history, result)
+    return _penalties(history, result) if "ridge" in history[0] and len(history) > 1 else None
+
+
+def _penalties(history: Rows, result: Result) -> Panel:
+    """Validation loss of every penalty."""
+    chosen = result.selection.settings["ridge"]
+    at = min(history, key=lambda row: abs(row["ridge"] - chosen))["validation_loss"]
+    chance = math.log(result.metrics.validation.n_way)
+    alt = f"Validation loss of {len(history)} ridge penalties. Chosen: {chosen:.3g}, {at:.2f} nats."
+
+    def paint(ax: Axes) -> None:
+        ax.plot([r["ridge"] for r in history], [r["validation_loss"] for r in history], "o-", color=BLUE, markersize=4)
+        ax.plot(chosen, at, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, label="chosen")
+        ax.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), label="guessing")
+        ax.set_xscale("log")
+        ax.set_xlabel("ridge penalty (mean squared length of a training signal = 1)")
+        ax.set_ylabel("validation loss (nats)")
+        legend_above(ax)
+
+    caption = (
+        "Surprise of the true image among the validation images, mean over training subjects. Ring: the penalty that "
+        "was frozen and then tested."
+    )
+    table = csv_text([{k: row[k] for k in ("ridge", "validation_loss")} for row in history])
+    return Panel("settings", "Penalties tried on validation", caption, alt, draw("settings", alt, paint), table)
+
+
+def _penalties_and_shrinkages(history: Rows, result: Result) -> Panel:
     """Validation loss of every penalty and shrinkage that was tried."""
     ridges = sorted({row["ridge"] for row in history})
     chosen = result.selection.settings

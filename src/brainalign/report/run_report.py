@@ -20,7 +20,7 @@ from brainalign.stimuli import StimulusSet
 N_PICTURE_ROWS = 5
 N_HUBS = 6
 HISTORY = ("epoch", "train_loss", "validation_loss")
-SETTINGS = ("ridge", "shrinkage", "validation_loss")
+SETTINGS = ("validation_loss",)
 CANDIDATES = ("depth", "validation_loss", "validation_top1", "validation_mrr")
 
 
@@ -66,7 +66,7 @@ def write_run_report(
     panels = [
         run_figures.learning_curve(history, result.selection.epoch)
         if trained
-        else fit_figures.settings_tried(history, result),
+        else fit_figures.settings_tried(_settings_of(history, place / "history.csv"), result),
         *loss_figures.loss_panels(loss_figures.read_steps(place / "steps.csv")),
         fit_figures.layer_weights(result),
         fit_figures.receptive_field(result),
@@ -107,6 +107,12 @@ def downloads(place: Path, names: tuple[str, ...]) -> list[tuple[str, str]]:
     """Files of a folder as (name, data address)."""
     kinds = {".json": "application/json", ".csv": "text/csv", ".yaml": "text/plain"}
     return [(name, data_uri(read_small(place / name, TABLE_BYTES_MAX), kinds[Path(name).suffix])) for name in names]
+
+
+def _settings_of(history: list[dict[str, Any]], path: Path) -> list[dict[str, Any]]:
+    """The rows of a closed-form fit with the settings they tried read as numbers."""
+    tried = [name for name in fit_figures.TRIED if name in history[0]]
+    return [{**row, **{name: number(row, name, path) for name in tried}} for row in history]
 
 
 def _numbers(path: Path, keys: tuple[str, ...]) -> list[dict[str, Any]]:
