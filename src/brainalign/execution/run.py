@@ -200,6 +200,12 @@ def write_similarity(
     directory.write_arrays(name, arrays)
 
 
+def _one_model(recipe: Recipe) -> bool:
+    """Whether image and text are the two sides of one model."""
+    image, text = (resolve_alias(name).partition("?")[0] for name in (recipe.target.backbone, recipe.text.encoder))
+    return image == text
+
+
 def build_result(
     session: Session,
     job: Job,
@@ -218,6 +224,7 @@ def build_result(
         "test_reads": reads,
         "leaves_out": session.leaves_out(job.subject),
         "gallery": recipe.evaluation.gallery,
+        "text_apart": recipe.text.prior != "none" and not _one_model(recipe),
     }
     findings = [*session.lint(job.subject, job.split), *lint_settings(facts_of_run)]
     auto = job.recipe.target

@@ -95,7 +95,7 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
     settings : mapping
         `selection_on` ('validation' or 'test'), `statistics_from` ('train' or 'test'), `assignment` ('independent',
         'hungarian', 'sinkhorn', 'csls'), `weights_from_other_subjects` (bool), `test_reads` (int), `leaves_out` (bool),
-        `gallery` ('shown' or 'templates').
+        `gallery` ('shown' or 'templates'), `text_apart` (bool: image and text encoder are two models).
     """
     found = []
     if settings.get("selection_on", "validation") == "test":
@@ -116,6 +116,12 @@ def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:
             "a classification among concepts, not comparable with a retrieval of the shown image."
         )
         found.append(LintFinding("gallery-of-templates", "note", text))
+    if settings.get("text_apart", False):
+        text = (
+            "Image and text were read by two models that share no pretrained space: what language does here says "
+            "nothing about methods that rest on such a space, either way."
+        )
+        found.append(LintFinding("text-in-another-space", "note", text))
     if settings.get("leaves_out", False):
         text = (
             "Validation signals come from the subjects who trained (their validation images did not): choices were "
