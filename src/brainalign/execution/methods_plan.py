@@ -27,7 +27,7 @@ MATCHED = (
 )
 SCOPES = ("intra", "inter")
 # Families that no sweep over one data set can run.
-ELSEWHERE = {"foundation": "aligns several data sets in one space; see `brainalign train foundation`"}
+ELSEWHERE = {"foundation": "aligns several data sets in one space; use brainalign train foundation"}
 
 
 @dataclass(frozen=True)

@@ -38,6 +38,10 @@ def _penalties(history: Rows, result: Result) -> Panel:
         ax.plot(chosen, at, "o", markersize=12, markerfacecolor="none", markeredgecolor=INK, label="chosen")
         ax.axhline(chance, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), label="guessing")
         ax.set_xscale("log")
+        powers = [math.floor(math.log10(end)) for end in (history[0]["ridge"], history[-1]["ridge"])]
+        ticks = [10.0**power for power in range(min(powers), max(powers) + 2, 2)]
+        ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        ax.minorticks_off()
         ax.set_xlabel("ridge penalty (mean squared length of a training signal = 1)")
         ax.set_ylabel("validation loss (nats)")
         legend_above(ax)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 ROW_INCHES, MARGIN_INCHES = 0.27, 0.9
 METHOD = "method"
-TEXT = (METHOD, "budget")
+DIFFERENCE = "difference in top-1"
 
 Entry = Mapping[str, Any]
 Document = Mapping[str, Any]
@@ -45,7 +45,7 @@ def write_methods(document: Document, folder: Path) -> None:
         title=f"Methods on {document['dataset']}",
         document=document,
         blocks=[_block(document, protocol) for protocol in document["protocols"]],
-        text_columns=TEXT,
+        wrapped=(DIFFERENCE,),
         reasons=reasons(document),
         sources=_sources(document),
         summary=summary(document),
@@ -73,7 +73,7 @@ def table_lines(document: Document, protocol: str) -> list[dict[str, str]]:
 
 def _line(one: Entry, virtual: bool) -> dict[str, str]:
     found = one["measured"]
-    mark = " (VIRTUAL)" if virtual else ""
+    mark = " (%, VIRTUAL)" if virtual else " (%)"
     return {
         METHOD: one["recipe"],
         f"top-1{mark}": _with_interval(found["top1"], found["top1_ci95"]),
@@ -81,15 +81,15 @@ def _line(one: Entry, virtual: bool) -> dict[str, str]:
         "p": p_value(found["permutation_p"]).partition("=")[2].strip(),
         "shuffled control": percent(found["shuffled_top1"]) if found["shuffled_top1"] is not None else "not measured",
         "validation top-1": percent(found["validation_top1"]),
-        "difference in top-1": _difference(one),
+        DIFFERENCE: _difference(one),
         "training a run": duration(found["train_s"]),
-        "budget": found["budget"],
         "test reads": str(found["test_reads"]),
     }
 
 
 def _with_interval(value: float, ends: Sequence[float]) -> str:
-    return f"{percent(value)} [{interval(ends)}]"
+    """Percent; ends that are 0 but for rounding are 0."""
+    return f"{percent(value, unit=False)} [{interval([round(end, 6) for end in ends]).partition(NBSP)[0]}]"
 
 
 def _difference(one: Entry) -> str:
@@ -180,7 +180,7 @@ def caveats(document: Document) -> list[str]:
         said.append("Reference: the best by mean reciprocal rank on validation images, never by a test score.")
     said.append(
         "Every choice is made on validation images. The test set was opened once for each method and protocol"
-        + ("" if max(one["test_reads"] for one in found) == 1 else ", more often where `test reads` says so")
+        + ("" if max(one["test_reads"] for one in found) == 1 else ", more often where the column says so")
         + ". Published methods run with their published settings, which are not tuned for these data."
     )
     if any(one["budget"] != "full" for one in found):
@@ -234,6 +234,7 @@ def _sources(document: Document) -> list[dict[str, str]]:
             "model": found["encoder"],
             "image target": target + (f", images through {found['transform']}" if found["transform"] else ""),
             "text": found["language"] or "none",
+            "budget": found["budget"],
             "source": one["source"],
         }
     return list(lines.values())
