@@ -4,7 +4,7 @@ Examples
 --------
 >>> from brainalign.analysis import ANALYSES
 >>> sorted(ANALYSES)[:2]
-['layers', 'scaling']
+['layers', 'losses']
 """
 
 from brainalign.analysis.registry import ANALYSES, analyze, find_analysis
