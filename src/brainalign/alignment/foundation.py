@@ -139,7 +139,7 @@ class FoundationAligner:
     ) -> Fit:
         """Bring a new subject into the space by its alignment layer alone; all else stays as it is.
 
-        Its modality must be known to the model. `recipe.training` says how long.
+        Its modality must be known to the model. `recipe.foundation.newcomer` says how fast and how long.
 
         Raises
         ------
@@ -176,7 +176,9 @@ class FoundationAligner:
             seen["train"],
             seen["validation"],
         )
-        fit = train_joint(grown, joint, self.recipe, self.seed, frozen=True, progress=progress)
+        faster = self.recipe.training.model_copy(update=dict(self.recipe.foundation.newcomer))
+        recipe = self.recipe.model_copy(update={"training": faster})
+        fit = train_joint(grown, joint, recipe, self.seed, frozen=True, progress=progress)
         grown.eval()
         return fit
 

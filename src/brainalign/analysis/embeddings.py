@@ -86,7 +86,7 @@ class Opened:
         reporter: Reporter | None = None,
     ) -> None:
         self.result = read_result(folder)
-        dataset = open_again(self.result.dataset, options, **_parsed(data_options))
+        dataset = open_again(self.result.dataset, options, **parse_data_options(data_options))
         allowed = frozenset(finding.code for finding in self.result.lint)  # the run recorded them already
         self.session = Session(
             dataset,
@@ -172,7 +172,7 @@ def _aligner(folder: Path, device: str = "cpu") -> Any:
     return aligner
 
 
-def _parsed(words: Sequence[str]) -> dict[str, Any]:
+def parse_data_options(words: Sequence[str]) -> dict[str, Any]:
     """`key=value` words, values in YAML.
 
     Raises

@@ -46,6 +46,9 @@ ANALYSES: dict[str, Entry] = {
     "space": Entry("brainalign.analysis.space", "RUN|SWEEP", "Maps and numbers of the space that two worlds share."),
     "time": Entry("brainalign.analysis.time", "RUN...", "Scores over windows of time: when the signal can be decoded."),
     "repetitions": Entry("brainalign.analysis.repetitions", "RUN...", "Scores over averaged repetitions."),
+    "newcomer": Entry(
+        "brainalign.analysis.newcomer", "RUN", "A new subject with few images, added to a foundation run or alone."
+    ),
     "losses": Entry(
         "brainalign.analysis.losses", "RUN|SWEEP...", "Terms, weights and gradients of losses over training."
     ),

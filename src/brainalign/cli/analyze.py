@@ -24,6 +24,7 @@ EXAMPLES = {
     "space": "brainalign analyze space run --root DATA --out space",
     "time": "brainalign analyze time with-vse without-vse --root DATA --out time",
     "repetitions": "brainalign analyze repetitions run --root DATA --out repetitions",
+    "newcomer": "brainalign analyze newcomer one-space --subject 190923 --images 50,100,200 --root V4 --out newcomer",
     "losses": "brainalign analyze losses sweep --out losses",
     "rsa": "brainalign analyze rsa --dataset human-fmri-78 --root H78 --backbone pip:efficientnet-lite0 --out rsa",
     "saliency": "brainalign analyze saliency photo.jpg --transform 'vse?eta=0.5' --out saliency",

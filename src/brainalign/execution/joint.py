@@ -100,7 +100,7 @@ def open_members(
         )  # fmt: skip
         for subject in [session.dataset.require_subject(one) for one in subjects] or session.dataset.subjects:
             cut = _cut(session, subject, split, joint=len(datasets) > 1)
-            found.append(Member(_slug(f"{name}-{subject}"), session, subject, cut))
+            found.append(Member(source_name(session.dataset.name, subject), session, subject, cut))
     if len({m.name for m in found}) < len(found):
         raise InputError("a subject is named twice", where="--subject")
     if len(datasets) > 1:
@@ -189,5 +189,12 @@ def plan_hash(recipe: Recipe, members: Sequence[Member], seed: int) -> str:
     return sha256_json({"recipe": recipe.facts(), "members": people, "seed": seed})
 
 
-def _slug(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")
+def source_name(dataset: str, subject: str) -> str:
+    """What a subject of a data set is called in a joint run.
+
+    Examples
+    --------
+    >>> source_name("virtual-eeg:small", "1")
+    'virtual-eeg-small-1'
+    """
+    return re.sub(r"[^A-Za-z0-9]+", "-", f"{dataset}-{subject}").strip("-")

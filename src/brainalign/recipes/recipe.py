@@ -278,6 +278,14 @@ class RidgeSettings(Settings):
         return value
 
 
+class NewcomerSettings(Settings):
+    """How the alignment layer of a subject added later is trained: one matrix, so faster and longer than a model."""
+
+    lr: float = Field(1e-2, gt=0)
+    epochs: int = Field(200, ge=1)
+    patience: int | None = Field(40, ge=1, description="epochs without a better validation loss; null: all epochs")
+
+
 class FoundationSettings(Settings):
     """One space for several modalities; see `brainalign.alignment.FoundationAligner`."""
 
@@ -290,6 +298,8 @@ class FoundationSettings(Settings):
     cross_modal: float = Field(
         0.0, ge=0, description="weight of terms between two sources' signals of the same image; 0: images alone anchor"
     )
+
+    newcomer: NewcomerSettings = NewcomerSettings()
 
     @field_validator("encoders", "inputs")
     @classmethod

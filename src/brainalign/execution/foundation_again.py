@@ -1,0 +1,146 @@
+"""A finished foundation run with its model, members and data at hand again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from brainalign.alignment.families import load_aligner
+from brainalign.alignment.foundation import FoundationAligner
+from brainalign.datasets.registry import DATASETS
+from brainalign.errors import InputError, unknown_name
+from brainalign.evaluation.result import read_result
+from brainalign.execution.joint import Member, open_members, source_name
+from brainalign.execution.progress import Reporter
+from brainalign.files import read_json
+from brainalign.recipes.recipe import Recipe
+
+DOCUMENT = "foundation.json"
+
+
+@dataclass(frozen=True)
+class FoundationRun:
+    """A finished foundation run.
+
+    Attributes
+    ----------
+    document : dict
+        What `foundation.json` holds.
+    aligner : FoundationAligner
+        Its recipe has the layer and pooling that were chosen.
+    members : dict of str to Member
+        By source name; with the newcomer, where one was asked for.
+    newcomer : str
+        Name of the subject that the run was not trained on; empty if none was asked for.
+    """
+
+    folder: Path
+    document: Mapping[str, Any]
+    aligner: FoundationAligner
+    members: Mapping[str, Member]
+    newcomer: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """Settings of the run, layer and pooling frozen."""
+        return self.aligner.recipe
+
+    @property
+    def label(self) -> tuple[str, str]:
+        """Layer and pooling that were chosen."""
+        return str(self.document["layer"]), str(self.document["pooling"])
+
+
+def is_foundation(folder: str | Path) -> bool:
+    """Whether a finished foundation run lies there."""
+    return (Path(folder) / DOCUMENT).is_file()
+
+
+def reopen_foundation(
+    folder: str | Path,
+    *,
+    newcomer: tuple[str, str] | None = None,
+    root: str | Path | None = None,
+    device: str = "auto",
+    cache: str | Path | None = None,
+    reporter: Reporter | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> FoundationRun:
+    """Load a finished foundation run and open its data.
+
+    Parameters
+    ----------
+    newcomer : (data set, subject), optional
+        Somebody the run was not trained on, cut by the run's own protocol: none of the images that validate or test
+        one subject trains another. The data set must be one of the run's.
+    root, options
+        As for `train foundation`.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished foundation run, its data are not at hand or are others than the run's, or the
+        newcomer is no newcomer.
+    """
+    place = Path(folder)
+    if not is_foundation(place):
+        hint = "make one with `brainalign train foundation --dataset A,B,C --out DIR`"
+        raise InputError("is no finished foundation run", where=place, hint=hint)
+    document = read_json(place / DOCUMENT)
+    aligner = load_aligner(place / "model.safetensors", device=device if device != "auto" else "cpu")
+    if not isinstance(aligner, FoundationAligner):
+        raise InputError("holds the model of another recipe", where=place / "model.safetensors", hint="train again")
+    trained = {one["name"]: one["subject"] for one in document["sources"]}
+    subjects = _subjects(document, trained, newcomer)
+    found = open_members(
+        [_located(name, root, len(document["datasets"]) > 1) for name in document["datasets"]],
+        root=root,
+        subjects=subjects,
+        split=int(document["split"]),
+        device=device,
+        cache=cache,
+        reporter=reporter,
+        allow_leaks=(),
+        options=options,
+    )
+    members = {m.name: m for m in found}
+    _check_same(place, trained, members)
+    added = source_name(*newcomer) if newcomer else ""
+    wanted = [*trained, added] if added else [*trained]
+    return FoundationRun(place, document, aligner, {name: members[name] for name in wanted}, added)
+
+
+def _located(name: str, root: str | Path | None, several: bool) -> str:
+    """What opens a data set that a run names: own recordings go by their title there, and open by their folder."""
+    if name.partition(":")[0] in DATASETS:
+        return name
+    if root is None:
+        raise InputError(f"'{name}' are own recordings", where="--root", hint="give their folder")
+    return str(Path(root) / name if several else root)
+
+
+def _subjects(
+    document: Mapping[str, Any], trained: Mapping[str, str], newcomer: tuple[str, str] | None
+) -> Sequence[str]:
+    """Subjects to open, of every data set of the run."""
+    subjects = list(dict.fromkeys(trained.values()))
+    if newcomer is None:
+        return subjects
+    dataset, subject = newcomer
+    if dataset not in document["datasets"]:
+        raise unknown_name("data set of this run", dataset, document["datasets"], where="--dataset")
+    if source_name(dataset, subject) in trained:
+        text = f"subject {subject} of {dataset} was trained on by this run"
+        raise InputError(text, where="--subject", hint="name one that was left out")
+    return [*subjects, subject] if subject not in subjects else subjects
+
+
+def _check_same(place: Path, trained: Iterable[str], members: Mapping[str, Member]) -> None:
+    """The same data, cut the same way, as when the run was trained."""
+    for name in trained:
+        held = read_result(place / "sources" / name).split_fingerprint
+        if name not in members or members[name].split.fingerprint != held:
+            hint = "the data sets' files, options or subjects differ from those of the run"
+            raise InputError(f"trained {name} on another cut of these data", where=place, hint=hint)
