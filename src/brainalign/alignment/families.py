@@ -20,6 +20,10 @@ FAMILIES = {
 }
 
 
+# Closed forms: the same data give the same model, whatever the seed.
+SEEDLESS = frozenset({"generative", "ridge"})
+
+
 def build_aligner(recipe: Recipe, *, seed: int = 0, device: str = "cpu") -> Any:
     """An aligner that has learnt nothing yet."""
     return _family(recipe.family)(recipe, seed=seed, device=device)

@@ -27,6 +27,7 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Cache = Annotated[Path | None, typer.Option(help="Cache folder (else BRAINALIGN_CACHE, else the user's).")]
 Json = Annotated[bool, typer.Option("--json", help="Machine-readable output on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress on stderr.")]
+Jobs = Annotated[int, typer.Option(help="Trainings at the same time, a process each; 0 for one a core.", min=0)]
 AllowLeak = Annotated[
     list[str] | None, typer.Option("--allow-leak", help="Record this lint finding instead of refusing.")
 ]

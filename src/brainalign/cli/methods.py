@@ -37,6 +37,7 @@ def methods(
     against: Annotated[
         str | None, typer.Option(help="Recipe that the others are measured against; the best on validation by default.")
     ] = None,
+    jobs: c.Jobs = 1,
     data_option: c.DatasetOption = None,
     allow_leak: c.AllowLeak = None,
     device: c.Device = "auto",
@@ -64,6 +65,7 @@ def methods(
         reporter=c.reporter(quiet),
         allow_leaks=allow_leak or (),
         options=c.parse_options(data_option),
+        jobs=jobs,
     )
     if json:
         c.emit(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,9 @@ def runs_of(folder: str | Path) -> list[Path]:
 def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
     """Paired difference of two runs on the same test images; of two sweeps, of their chosen rows, conditions pooled.
 
+    Conditions are subjects, splits and seeds. Where the two sides have other seeds (a closed form has none to vary),
+    each side's hits are averaged over its seeds first.
+
     Returns
     -------
     dict
@@ -50,7 +54,8 @@ def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
     pairs = _pairs(first, second)
     found: dict[str, Any] = {"a": str(first), "b": str(second), "conditions": len(pairs)}
     for name, k in (("top1", 1), ("top5", 5)):
-        ids, ours, theirs = (np.concatenate(part) for part in zip(*(_hits(a, b, k) for a, b in pairs), strict=True))
+        sides = [_hits(a, b, k) for a, b in pairs]
+        ids, ours, theirs = (np.concatenate(part) for part in zip(*sides, strict=True))
         # Conditions may share images: one is drawn with all its queries, so that none counts as new evidence.
         found[name] = paired_bootstrap(ours, theirs, images=ids).to_dict()
         found["n_images"], found["n_queries"] = len(set(ids.tolist())), len(ids)
@@ -58,29 +63,42 @@ def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
     return found
 
 
-def _pairs(first: str | Path, second: str | Path) -> list[tuple[Path, Path]]:
+def _pairs(first: str | Path, second: str | Path) -> list[tuple[list[Path], list[Path]]]:
+    """Runs of either side that stand for the same condition: one each, or all seeds where the seeds differ."""
     ours, theirs = ({_condition(read_result(f)): f for f in runs_of(side)} for side in (first, second))
-    if ours.keys() != theirs.keys() and len(ours) == len(theirs) == 1:  # single runs of different seeds compare too
-        (a, one), (b, two) = *ours.items(), *theirs.items()
-        if a[:4] == b[:4]:
-            return [(one, two)]
-    if ours.keys() != theirs.keys():
-        hint = "both must share data set, protocol, subjects, splits and seeds"
+    if ours.keys() == theirs.keys():
+        return [([ours[key]], [theirs[key]]) for key in ours]
+    mine, other = _by_seed(ours), _by_seed(theirs)
+    if mine.keys() != other.keys():
+        hint = "both must share data set, protocol, subjects and splits"
         raise InputError(f"was not tested on the images of {first}", where=second, hint=hint)
-    return [(ours[key], theirs[key]) for key in ours]
+    return [(mine[key], other[key]) for key in mine]
+
+
+def _by_seed(runs: Mapping[Condition, Path]) -> dict[tuple[Any, ...], list[Path]]:
+    found: dict[tuple[Any, ...], list[Path]] = {}
+    for condition, folder in runs.items():
+        found.setdefault(condition[:-1], []).append(folder)
+    return found
 
 
 def _condition(result: Result) -> Condition:
     return (result.dataset, result.protocol, result.subject, result.split, result.seed)
 
 
-def _hits(first: Path, second: Path, k: int) -> tuple[Any, Any, Any]:
-    """Query ids in one order, and both runs' hits."""
-    ids_a, hits_a = hits_of_run(first, k)
-    ids_b, hits_b = hits_of_run(second, k)
-    a, b = read_result(first), read_result(second)
-    if sorted(ids_a) != sorted(ids_b) or a.metrics.test.n_way != b.metrics.test.n_way:
-        hint = "runs must share data set, subject, protocol and split"
-        raise InputError(f"was not tested on the images of {first}", where=second, hint=hint)
-    order_a, order_b = np.argsort(ids_a, kind="stable"), np.argsort(ids_b, kind="stable")
-    return np.array(ids_a)[order_a], hits_a[order_a], hits_b[order_b]
+def _hits(first: Sequence[Path], second: Sequence[Path], k: int) -> tuple[Any, Any, Any]:
+    """Query ids in one order, and both sides' hits, mean over their runs."""
+    sides = [[_sorted_hits(folder, k) for folder in side] for side in (first, second)]
+    ids, _, n_way = sides[0][0]
+    for folder, found in zip((*first, *second), (*sides[0], *sides[1]), strict=True):
+        if found[0] != ids or found[2] != n_way:
+            hint = "runs must share data set, subject, protocol and split"
+            raise InputError(f"was not tested on the images of {first[0]}", where=folder, hint=hint)
+    ours, theirs = (np.mean([hits for _, hits, _ in side], axis=0) for side in sides)
+    return np.array(ids), ours, theirs
+
+
+def _sorted_hits(folder: Path, k: int) -> tuple[list[str], Any, int]:
+    ids, hits = hits_of_run(folder, k)
+    order = np.argsort(ids, kind="stable")
+    return [ids[place] for place in order], hits[order], read_result(folder).metrics.test.n_way

@@ -14,6 +14,7 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.execution.cells import CELLS, Place, claim_folder, finish_sweep, open_place
 from brainalign.execution.methods_plan import MethodCell, plan_methods
 from brainalign.execution.methods_scores import score_method, set_apart
+from brainalign.execution.parallel import check_jobs, in_processes
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.execution.reproduce_plan import too_large
 from brainalign.execution.rundir import RunDirectory
@@ -46,6 +47,7 @@ def methods(
     reporter: Reporter | None = None,
     allow_leaks: Sequence[str] = (),
     options: dict[str, Any] | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Train every method on every subject and seed, and set their scores beside each other.
 
@@ -68,6 +70,8 @@ def methods(
         Give all methods the same image target; see `methods_plan.MATCHED`.
     against : str, optional
         The recipe that the others are measured against; the best on validation by default.
+    jobs : int
+        Sweeps trained at the same time, each in a process of its own; 0 for one a core.
 
     Returns
     -------
@@ -90,7 +94,11 @@ def methods(
         "root": root, "device": device, "cache": cache, "reporter": reporter or Silent(), "allow_leaks": allow_leaks,
         "options": options,
     }  # fmt: skip
-    entries = [_entry(cell, folder, place, seeds, split, how) for cell in cells]
+    if check_jobs(jobs) > 1:
+        reasons = _train_beside(cells, folder, place, seeds, split, how, check_jobs(jobs))
+    else:
+        reasons = {cell.slug: _run(cell, folder, place, seeds, split, how) for cell in cells if cell.resolved}
+    entries = [_entry(cell, folder, reasons.get(cell.slug, cell.reason)) for cell in cells]
     found = list(dict.fromkeys(cell.protocol for cell in cells))
     for protocol in found:
         set_apart([one for one in entries if one["protocol"] == protocol], against, folder.root)
@@ -127,13 +135,47 @@ def _claim(
     folder.write_json("plan.json", {"schema": PLAN_SCHEMA, "plan": plan})
 
 
-def _entry(
-    cell: MethodCell, folder: RunDirectory, place: Place, seeds: Sequence[int], split: int, how: dict[str, Any]
-) -> dict[str, Any]:
+def _train_beside(
+    cells: Sequence[MethodCell],
+    folder: RunDirectory,
+    place: Place,
+    seeds: Sequence[int],
+    split: int,
+    how: dict[str, Any],
+    jobs: int,
+) -> dict[str, str]:
+    """Train several sweeps at a time; of each, why it cannot be done here, or nothing.
+
+    The last protocol goes first: subjects left out train on everybody else and take longest.
+    """
+    assert place.dataset is not None
+    place.dataset.prepare(None)
+    able = [cell for cell in cells if cell.resolved][::-1]
+    reporter, quiet = how["reporter"], how | {"reporter": Silent()}
+    where = (place.name, how["root"], place.subjects, how["cache"], how["options"])
+    calls = [(cell, folder.root, where, tuple(seeds), split, quiet) for cell in able]
+    found = in_processes(_train_one, calls, jobs, reporter, f"training {len(able)} methods, {jobs} at a time")
+    return {cell.slug: reason for cell, reason in zip(able, found, strict=True)}
+
+
+def _train_one(
+    cell: MethodCell,
+    root: Path,
+    where: tuple[Any, ...],
+    seeds: Sequence[int],
+    split: int,
+    how: dict[str, Any],
+) -> str:
+    """A sweep in a process of its own."""
+    name, data, subjects, cache, options = where
+    return _run(
+        cell, RunDirectory(root), open_place(name, data, subjects, cache=cache, options=options), seeds, split, how
+    )
+
+
+def _entry(cell: MethodCell, folder: RunDirectory, reason: str) -> dict[str, Any]:
     """One line of the table: measured, or why not."""
-    reason, measured = cell.reason, None
-    if cell.resolved is not None:
-        reason = _run(cell, folder, place, seeds, split, how)
+    measured = None
     if not reason:
         assert cell.resolved is not None
         found = read_sweep(folder.path(CELLS) / cell.slug)

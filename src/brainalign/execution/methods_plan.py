@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from brainalign.alignment.families import SEEDLESS
 from brainalign.datasets import Dataset
 from brainalign.errors import InputError, unknown_name
 from brainalign.execution.cells import Place
@@ -56,8 +57,10 @@ class MethodCell:
         return re.sub(r"[^A-Za-z0-9.-]+", "-", f"{'-'.join(self.protocol.split('/')[1:])}_{self.recipe}")
 
     def over(self, subjects: Sequence[str], seeds: Sequence[int]) -> list[str]:
-        """Axes of its sweep."""
-        return [f"subject={','.join(subjects)}", f"seed={','.join(map(str, seeds))}"]
+        """Axes of its sweep; one seed where a seed plays no part."""
+        assert self.resolved is not None
+        own = seeds[:1] if self.resolved.family in SEEDLESS else seeds
+        return [f"subject={','.join(subjects)}", f"seed={','.join(map(str, own))}"]
 
     def request(self, dataset: Dataset, subjects: Sequence[str], seeds: Sequence[int], split: int) -> dict[str, Any]:
         """What decides the sweep, to tell whether a finished one answers it."""
