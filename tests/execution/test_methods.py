@@ -253,7 +253,7 @@ def test_the_command_shows_the_table(made, people, shared_cache):
 
 
 def test_processes_beside_each_other_give_the_same_table(made, people, tmp_path, shared_cache):
-    out, document = made
+    _, document = made
     other = table(people, tmp_path / "out", shared_cache, jobs=2)
     one, two = (copy.deepcopy(found) for found in (document, other))
     for entry_ in (*one["methods"], *two["methods"]):
