@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from brainalign.errors import InputError, unknown_name
 
 # name -> "module:class"; a new data set is one file and one line here.
 DATASETS: dict[str, str] = {
+    "bids": "brainalign.datasets.bids:BidsDataset",
+    "eeg-imagenet": "brainalign.datasets.eeg_imagenet:EEGImageNet",
     "human-fmri-78": "brainalign.datasets.human_fmri_78:HumanFMRI78",
     "macaque-v4": "brainalign.datasets.macaque_v4:MacaqueV4",
+    "nsd": "brainalign.datasets.nsd:NSD",
     "things-eeg2": "brainalign.datasets.things_eeg2:ThingsEEG2",
     "things-fmri": "brainalign.datasets.things_fmri:ThingsFMRI",
     "things-meg": "brainalign.datasets.things_meg:ThingsMEG",
@@ -40,7 +44,7 @@ def dataset_class(name: str) -> type[Dataset]:
 def open_dataset(
     name: str, root: str | Path | None = None, *, cache_dir: str | Path | None = None, **options: Any
 ) -> Dataset:
-    """Open a data set by name (`virtual-eeg`, `virtual-eeg:full`), or a folder of own recordings by its path.
+    """Open a data set by name (`virtual-eeg`, `virtual-eeg:full`), or a folder of own recordings or BIDS by its path.
 
     Parameters
     ----------
@@ -51,7 +55,7 @@ def open_dataset(
     cache_dir : path-like, optional
         Where derived data are kept; the user's cache folder by default.
     **options
-        Options of a virtual data set.
+        Options of a virtual data set or of `bids`.
 
     Raises
     ------
@@ -61,11 +65,12 @@ def open_dataset(
     base, _, preset = name.partition(":")
     if base in DATASETS:
         found = dataset_class(base)
-        if options and not found.info.virtual:
-            raise InputError(
-                f"dataset '{base}' takes no option '{sorted(options)[0]}'", hint="only virtual data sets do"
-            )
+        if options and not _takes_options(found):
+            problem = f"dataset '{base}' takes no option '{sorted(options)[0]}'"
+            raise InputError(problem, hint="only virtual data sets and bids do")
         return found(root, preset=preset or None, cache_dir=cache_dir, **options)
+    if (Path(name) / "dataset_description.json").is_file() and not (Path(name) / "dataset.yaml").exists():
+        return dataset_class("bids")(name, cache_dir=cache_dir, **options)
     if Path(name).is_dir() or "/" in name:
         from brainalign.datasets.folder import FolderDataset
 
@@ -73,3 +78,7 @@ def open_dataset(
             raise InputError(f"a folder of own recordings takes no option '{sorted(options)[0]}'", where=name)
         return FolderDataset(name)
     raise unknown_name("dataset", base, DATASETS)
+
+
+def _takes_options(found: type[Dataset]) -> bool:
+    return any(p.kind is p.VAR_KEYWORD for p in inspect.signature(found).parameters.values())

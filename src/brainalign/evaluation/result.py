@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from brainalign import __version__
 from brainalign.errors import InputError
 from brainalign.files import read_json
+from brainalign.protocols.lint import ALWAYS_SAID
 
 SCHEMA = "brainalign.result/1"
 Interval = tuple[float, float]
@@ -185,6 +186,11 @@ class Result(_Part):
     def leaves_out(self) -> bool:
         """Whether the tested subject gave no training data."""
         return bool(self.training_subjects) and self.subject not in self.training_subjects
+
+    @property
+    def always_said(self) -> list[str]:
+        """Sentences that whatever is made with this run must carry."""
+        return [finding.text for finding in self.lint if finding.code in ALWAYS_SAID]
 
 
 def read_result(folder: str | Path) -> Result:

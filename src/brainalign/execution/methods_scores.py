@@ -54,6 +54,7 @@ def score_method(sweep: SweepFile, family: str, n_permutations: int) -> dict[str
         "targets": {name: targets.count(name) for name in dict.fromkeys(targets)},
         "transform": first.target.transform,
         "language": _language(first),
+        "always_said": sorted({text for r in results for text in r.always_said}),
         "lint": sorted({f.code for r in results for f in r.lint if f.severity == "leak"}),
     }
 

@@ -8,6 +8,11 @@ from typing import Any
 
 from brainalign.protocols.split import Split
 from brainalign.stimuli import StimulusSet
+from brainalign.stimuli.columns import BLOCKED, PRESENTATION
+
+BLOCK_DESIGN = "block-design"
+# Of notes, those that no figure made from the data may go without.
+ALWAYS_SAID = frozenset({BLOCK_DESIGN})
 
 
 @dataclass(frozen=True)
@@ -32,13 +37,15 @@ class LintFinding:
 def lint_split(split: Split, stimuli: StimulusSet) -> list[LintFinding]:
     """Find images or concepts shared between training, validation and test.
 
-    Images are compared by the sha256 of their bytes, so one picture under two names is found.
+    Images are compared by the sha256 of their bytes, so one picture under two names is found. Data that showed all
+    images of a concept in one block (the stimulus table's column `presentation` says 'block') are noted as such.
     """
     parts = {"training": split.train, "validation": split.validation, "test": split.test}
     pairs = (("training", "test"), ("validation", "test"), ("training", "validation"))
     found = [f for a, b in pairs for f in _shared_images(a, parts[a], b, parts[b], stimuli)]
     if stimuli.has_concepts:
         found += [f for a, b in pairs for f in _shared_concepts(a, parts[a], b, parts[b], stimuli, split)]
+    found += _block_design(stimuli)
     if split.validation_kind == "image-disjoint":
         found.append(
             LintFinding(
@@ -85,6 +92,18 @@ def _shared_concepts(
     declared = split.validation_kind == "image-disjoint"
     text = f"{len(shared)} concepts (first: {min(shared)}) are in {a} and in {b}: not a test of unseen concepts."
     return [LintFinding(f"concepts-shared-{a}-{b}", "note" if declared else "leak", text)]
+
+
+def _block_design(stimuli: StimulusSet) -> list[LintFinding]:
+    """Li et al., The perils and pitfalls of block design for EEG classification experiments, TPAMI 43(1), 2021."""
+    if PRESENTATION not in stimuli.table.columns or not (stimuli.table[PRESENTATION] == BLOCKED).any():
+        return []
+    text = (
+        "All images of a class were shown in one block, so its training and test signals were recorded close together "
+        "in time: slow drifts of the recording that have nothing to do with the images tell the classes apart, and "
+        "this score does not show that anything seen was decoded (Li et al., TPAMI 2021)."
+    )
+    return [LintFinding(BLOCK_DESIGN, "note", text)]
 
 
 def lint_settings(settings: Mapping[str, Any]) -> list[LintFinding]:

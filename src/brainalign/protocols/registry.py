@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from brainalign.errors import unknown_name
+from brainalign.protocols.concept_holdout import ConceptHoldout, ConceptHoldoutLeftOut
 from brainalign.protocols.holdout import ImageHoldout, LeaveSubjectOut, OfficialTest, OwnData, OwnLeaveSubjectOut
 from brainalign.protocols.official_images import OfficialImages
 from brainalign.protocols.papers import RandomValidation, RandomValidationLeftOut, TestImagesValidate
+from brainalign.protocols.published_parts import PublishedParts
+from brainalign.protocols.shared_test import SharedTest
 from brainalign.protocols.split import Protocol
 
 
@@ -46,6 +49,21 @@ PROTOCOLS: dict[str, Protocol] = {
             "The published 100 test photos of one subject while other photos of their concepts train: not zero-shot. "
             "500 training photos validate.",
             n_validation=500,
+        ),
+        SharedTest(
+            "nsd/intra/v1",
+            "The shared images that one subject saw three times (up to 1,000); of the images that this subject alone "
+            "saw 500 validate and the rest trains; images carry no concept, so validation is disjoint by image.",
+        ),
+        SharedTest(
+            "nsd/intra/paper",
+            "As brain-diffuser and most programs after it: every shared image that was shown at all is tested.",
+            n_repetitions=1,
+        ),
+        PublishedParts(
+            "eeg-imagenet/intra/v1",
+            "The published training, validation and test images of one subject, whose 40 classes are in all parts and "
+            "were shown in blocks: no score is zero-shot, and none shows that the image was decoded.",
         ),
         OfficialTest(
             "virtual-eeg/intra/v1",
@@ -93,6 +111,16 @@ PROTOCOLS: dict[str, Protocol] = {
         TestImagesValidate(
             "things-eeg2/inter/paper-ubp",
             "As UBP's program, one subject left out: the others' signals of the test images choose the epoch.",
+        ),
+        ConceptHoldout(
+            "bids/intra/v1",
+            "One subject of a BIDS data set: its own test part, or a sixth of the concepts held out, or, without "
+            "concepts, of the images.",
+        ),
+        ConceptHoldoutLeftOut(
+            "bids/inter/v1",
+            "A BIDS data set, one subject left out: its own test part, or a sixth of the concepts or images, which "
+            "train nobody.",
         ),
         OwnData(
             "own/intra/v1",

@@ -189,6 +189,7 @@ def caveats(document: Document) -> list[str]:
         said.append(f"Changed settings of all methods: {', '.join(document['settings'])}.")
     if leaks := sorted({code for one in found for code in one["lint"]}):
         said.append(f"Leaks that were allowed: {', '.join(leaks)}.")
+    said += sorted({text for one in found for text in one["always_said"]})
     if document["split"] < 10:
         said.append(f"Split {document['split']} is for development; confirmation splits start at 10.")
     return said

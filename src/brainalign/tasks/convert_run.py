@@ -180,6 +180,7 @@ def _facts(source: TrainedRun, target: TrainedRun, how: str, n_anchors: int, poo
         "how": how,
         **sides,
         "virtual": source.result.virtual or target.result.virtual,
+        "notes": sorted({*source.result.always_said, *target.result.always_said}),
         "anchors": f"{n_anchors} training images of the target run that neither run tests on",
         "n_anchors": n_anchors,
         "pool": f"test signals of subject {target.result.subject}",

@@ -135,6 +135,7 @@ def _facts(
         notes.append(f"{text} (a calibrated model: {low:.3f} to {high:.3f}): {verdict}")
     if run.result.virtual:
         notes.append("the run was trained on virtual data")
+    notes += run.result.always_said
     return {
         "schema": "brainalign.decode/1",
         "run": str(run.folder),

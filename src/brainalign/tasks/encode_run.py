@@ -92,6 +92,7 @@ def _facts(run: TrainedRun, images: str | Path, stimuli: StimulusSet, how: str) 
         "dataset": run.result.dataset,
         "subject": run.result.subject,
         "virtual": run.result.virtual,
+        "notes": run.result.always_said,
         "images": str(images),
         "n_images": len(stimuli),
     }
