@@ -174,6 +174,30 @@ def replaced(name: str, old: str, new: str) -> Callable[[Path], None]:
     return lambda root: write(root, name, (root / name).read_text().replace(old, new))
 
 
+def npz(root: Path) -> None:
+    with open(root / "sub-01" / "signals.npy", "wb") as file:
+        np.savez(file, signals())
+
+
+def header(n: int) -> Callable[[Path], None]:
+    """Only so many bytes of the header are left, zeros follow."""
+
+    def apply(root: Path) -> None:
+        path = root / "sub-01" / "signals.npy"
+        path.write_bytes(path.read_bytes()[:n] + bytes(1920 * (n > 8)))
+
+    return apply
+
+
+def claims(shape: tuple[int, ...]) -> Callable[[Path], None]:
+    def apply(root: Path) -> None:
+        with open(root / "sub-01" / "signals.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": shape})
+            file.write(bytes(1920))
+
+    return apply
+
+
 YAML, CSV, NPY = "dataset.yaml", "sub-01/trials.csv", "sub-01/signals.npy"
 BREAKAGES = {
     "no yaml": (removed(YAML), "dataset.yaml: no such file"),
@@ -195,11 +219,16 @@ BREAKAGES = {
     "wrong count": (saved(signals()[:7]), "signals.npy: has 7 trials, trials.csv 8 rows"),
     "4-D": (saved(signals()[None]), "signals.npy: has shape (1, 8, 3, 20), expected (n_trials, n_chans, n_times)"),
     "complex": (saved(signals().astype(complex)), "signals.npy: signals have dtype complex128"),
-    "objects": (saved(np.array([{}, {}], dtype=object)), "signals.npy: is not a .npy file of numbers"),
+    "objects": (saved(np.array([{}, {}], dtype=object)), "signals.npy: is not a whole .npy file of numbers"),
     "nan": (nan, "signals.npy: signals hold NaN or infinity, first in trial 5, channel 'ch001'"),
     "truncated": (truncate, "signals.npy: is not a whole .npy file"),
-    "not npy": (wrote(NPY, "1,2,3\n"), "signals.npy: is not a .npy file of numbers"),
+    "not npy": (wrote(NPY, "1,2,3\n"), "signals.npy: is not a whole .npy file of numbers"),
     "empty npy": (wrote(NPY, ""), "signals.npy: is not a whole .npy file"),
+    "npz": (npz, "signals.npy: is not a whole .npy file of numbers (it is a zip archive)"),
+    "npy cut in the header": (header(8), "signals.npy: is not a whole .npy file of numbers (has a damaged .npy hea"),
+    "npy header not closed": (header(90), "signals.npy: is not a whole .npy file of numbers (has a damaged .npy hea"),
+    "npy too large": (claims((8, 10**9, 20)), "signals.npy: is not a whole .npy file of numbers (declares (8, 1000000"),
+    "npy of a negative shape": (claims((8, -3, 20)), "signals.npy: is not a whole .npy file of numbers (declares the "),
     "no trials": (removed(CSV), "trials.csv: no such file"),
     "empty trials": (wrote(CSV, "\n\n"), "trials.csv: is empty"),
     "header only": (wrote(CSV, "image\n"), "trials.csv: has a header and no row"),

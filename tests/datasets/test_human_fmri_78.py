@@ -130,6 +130,12 @@ def spoil(kind, root):
             np.save(whole, values)
             with zipfile.ZipFile(path, "w") as archive:
                 archive.writestr("arr_0.npy", whole.getvalue()[:9000])
+        case "header not closed":  # in a whole archive, its checksum right
+            whole = io.BytesIO()
+            np.save(whole, values)
+            with zipfile.ZipFile(path, "w") as archive:
+                content = whole.getvalue()
+                archive.writestr("arr_0.npy", content[:64] + b" " * 63 + b"\n" + content[128:])
         case "photo missing":
             (root / "stimuli_data/image_44.jpg").unlink()
         case "photo too many":
@@ -144,7 +150,8 @@ DAMAGE = {
     "another shape": "has shape (15, 70, 70)", "whole numbers": "of int64, expected", "nan": "subject 05 holds nan",
     "skew": "subject 03 is not symmetric", "similarities": "on its diagonal", "bomb": "has shape (10000, 10000, 10000)",
     "text in the member": "not a whole .npz", "compressed and flipped": "not a whole .npz",
-    "header of a whole file alone": "not a whole .npz", "photo missing": "has no image_44.jpg",
+    "header of a whole file alone": "not a whole .npz", "header not closed": "not a whole .npz",
+    "photo missing": "has no image_44.jpg",
     "photo too many": "holds image_44b.jpg", "no photos": "no such folder",
 }  # fmt: skip
 

@@ -65,33 +65,110 @@ def make_session(root, session="201025", n=30, neurons=4):
     return root / f"images/images_{session}.zip", responses
 
 
-def test_damage_is_named(tmp_path):
-    archive, responses = make_session(tmp_path)
-    dataset = MacaqueV4(tmp_path)
-    assert dataset.recording("201025").n_chans == 4
-    whole = responses.read_bytes()
-    for content, words in (
-        (whole[:-100], "not a whole .npy file"),
-        (b"", "not a whole .npy file"),
-        (np.lib.format.magic(1, 0) + b"\x00", "not a whole .npy file"),
-    ):
-        responses.write_bytes(content)
-        with pytest.raises(InputError, match=words):
-            dataset.recording("201025")
-    for array, words in (
-        (np.ones((4, 29)), "has 29 photos, the archive 30"),
-        (np.full((4, 30), np.nan), "NaN or infinity"),
-        (np.ones((4, 30, 2)), r"expected \(neurons, images\)"),
-        (np.ones((4, 30), dtype=complex), "of complex128"),
-        (np.array([None] * 30, dtype=object), "not a whole .npy file"),
-    ):
-        np.save(responses, array, allow_pickle=True)
-        with pytest.raises(InputError, match=words) as caught:
-            dataset.recording("201025")
-        assert str(responses) in str(caught.value)
-    archive.write_bytes(archive.read_bytes()[:-50])
-    with pytest.raises(InputError, match="not a whole zip archive"):
-        dataset.stimuli("201025")
+def saved(array, folder="responses_repeat_averaged"):
+    def apply(root):
+        (root / folder).mkdir(exist_ok=True)
+        np.save(root / folder / "responses_201025.npy", array, allow_pickle=True)
+
+    return apply
+
+
+def raw(**changed):
+    """Single trials with some values changed: `never` a photo without trials, `one` a value of a trial."""
+    counts = np.ones((4, 30, 5))
+    if "never" in changed:
+        counts[:, changed["never"]] = np.nan
+    if "one" in changed:
+        counts[1, 3, 2] = changed["one"]
+    return saved(counts, "responses_raw")
+
+
+def written(change, name="responses_repeat_averaged/responses_201025.npy"):
+    """The file's bytes, changed by a function."""
+
+    def apply(root):
+        (root / name).write_bytes(change((root / name).read_bytes()))
+
+    return apply
+
+
+def claims(shape):
+    def apply(root):
+        with open(root / "responses_repeat_averaged/responses_201025.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f8", "fortran_order": False, "shape": shape})
+            file.write(bytes(960))
+
+    return apply
+
+
+def npz(root):
+    with open(root / "responses_repeat_averaged/responses_201025.npy", "wb") as file:
+        np.savez(file, np.ones((4, 30)))
+
+
+def archive_with(*members):
+    def apply(root):
+        with zipfile.ZipFile(root / ZIP, "w") as archive:
+            for member in members:
+                archive.writestr(member, b"x")
+
+    return apply
+
+
+ZIP, NPY, RAW = "images/images_201025.zip", "responses_repeat_averaged/responses_201025.npy", "responses_raw/responses_"
+WHOLE = "is not a whole .npy file of numbers"
+DAMAGE = {
+    "cut off": (written(lambda b: b[:-100]), f"{NPY}: {WHOLE} (declares (4, 30) of float64 (960 bytes) but holds 860"),
+    "empty": (written(lambda b: b""), f"{NPY}: {WHOLE} (it is empty)"),
+    "magic alone": (written(lambda b: np.lib.format.magic(1, 0) + b"\0"), f"{NPY}: {WHOLE} (has a damaged .npy header"),
+    "header not closed": (written(lambda b: b[:64] + b" " * 63 + b"\n" + b[128:]), f"{NPY}: {WHOLE} (has a damaged"),
+    "header of zeros": (written(lambda b: b[:10] + bytes(118) + b[128:]), f"{NPY}: {WHOLE} (has a damaged .npy header"),
+    "text": (written(lambda b: b"neuron,count"), f"{NPY}: {WHOLE} (it is of another kind)"),
+    "npz": (npz, f"{NPY}: {WHOLE} (it is a zip archive)"),
+    "objects": (saved(np.array([None] * 30, dtype=object)), f"{NPY}: {WHOLE} (holds objects"),
+    "too large": (claims((4, 10**13)), f"{NPY}: {WHOLE} (declares (4, 10000000000000) of float64"),
+    "negative shape": (claims((4, -30)), f"{NPY}: {WHOLE} (declares the shape (4, -30))"),
+    "fewer photos": (saved(np.ones((4, 29))), f"{NPY}: has 29 photos, the archive 30"),
+    "three axes": (saved(np.ones((4, 30, 2))), f"{NPY}: has shape (4, 30, 2) of float64, expected (neurons, images)"),
+    "no neuron": (saved(np.ones((0, 30))), f"{NPY}: has shape (0, 30) of float64"),
+    "complex": (saved(np.ones((4, 30), dtype=complex)), f"{NPY}: has shape (4, 30) of complex128"),
+    "strings": (saved(np.full((4, 30), "a")), f"{NPY}: has shape (4, 30) of <U1"),
+    "NaN": (saved(np.full((4, 30), np.nan)), f"{NPY}: signals hold NaN or infinity, first in trial 0, channel 'neuron"),
+    "too large for float32": (saved(np.full((4, 30), 1e300)), f"{NPY}: signals hold NaN or infinity"),
+    "negative count": (saved(np.full((4, 30), -1.0)), f"{NPY}: holds a negative spike count, first of neuron 1 and ph"),
+    "trials without an axis": (saved(np.ones((4, 30)), "responses_raw"), f"{RAW}201025.npy: has shape (4, 30) of"),
+    "photo never shown": (raw(never=3), f"{RAW}201025.npy: photo 4 has no trial"),
+    "neuron lost in a trial": (raw(one=np.nan), f"{RAW}201025.npy: signals hold NaN or infinity, first in trial 17"),
+    "infinity in a trial": (raw(one=np.inf), f"{RAW}201025.npy: signals hold NaN or infinity, first in trial 17"),
+    "archive cut off": (written(lambda b: b[:-50], ZIP), f"{ZIP}: is not a whole zip archive"),
+    "archive empty": (written(lambda b: b"", ZIP), f"{ZIP}: is not a whole zip archive"),
+    "archive without photos": (archive_with("readme.txt"), f"{ZIP}: holds no .jpg"),
+    "photo twice": (archive_with("a/image0001.jpg", "b/image0001.jpg"), f"{ZIP}: holds image0001.jpg twice"),
+}  # fmt: skip
+
+
+@pytest.mark.filterwarnings("ignore:overflow")
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE.keys())
+def test_damage_is_refused_in_one_line(tmp_path, damage, message):
+    make_session(tmp_path)
+    assert MacaqueV4(tmp_path).recording("201025").n_chans == 4
+    damage(tmp_path)
+    with pytest.raises(InputError) as caught:
+        MacaqueV4(tmp_path).recording("201025")
+    text = str(caught.value)
+    assert text.startswith(f"{tmp_path}/{message}")
+    assert "; " in text  # what to do
+    assert "\n" not in text
+    bad = [found["text"] for found in check("macaque-v4", tmp_path) if found["where"] == "session 201025"]
+    assert bad == [text]
+
+
+def test_photos_damaged_inside_the_archive_are_refused(tmp_path):
+    archive, _ = make_session(tmp_path)
+    content = archive.read_bytes()
+    archive.write_bytes(content[:200] + b"\xff" * 300 + content[500:])
+    with pytest.raises(InputError, match=r"images_201025\.zip!image0001\.jpg: the archive is damaged \(Bad CRC-32"):
+        MacaqueV4(tmp_path).stimuli("201025").image(0)
 
 
 def test_missing_sessions_say_how_to_get_them(tmp_path):

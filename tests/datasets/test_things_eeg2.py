@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -404,6 +406,75 @@ def test_pickle_that_runs_code_is_refused(root: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="would run code"):
         opened(root).recording("01")
     assert not (tmp_path / "harmed").exists()
+
+
+def cut(n: int) -> Callable[[bytes], bytes]:
+    return lambda content: content[:n]
+
+
+def put(start: int, what: bytes) -> Callable[[bytes], bytes]:
+    """Overwrite from a place on."""
+    return lambda content: content[:start] + what + content[start + len(what) :]
+
+
+def name_not_utf8(content: bytes) -> bytes:
+    """The archive's directory names a file in bytes that are no text."""
+    start = content.rindex(b"PK\x01\x02")
+    return content[:start] + put(46, b"\xd7\xff")(content[start:])
+
+
+def info(change: Callable[[dict], object]) -> Callable[[bytes], bytes]:
+    return lambda content: json.dumps(change(json.loads(content))).encode()
+
+
+SIGNALS, TORCH, INFO, TABLE = "preprocessed_eeg_training.npy", "train.pt", "info.json", "image_metadata.npy"
+FILES: dict[str, tuple[Callable[[Path], None], str, Callable[[bytes], bytes], str]] = {
+    "npy empty": (official, SIGNALS, cut(0), "is of an unknown kind, expected .npy or a pickle"),
+    "npy of text": (official, SIGNALS, lambda b: b"<html>404</html>", "is of an unknown kind, expected .npy"),
+    "npy cut in the header": (official, SIGNALS, cut(40), "has a damaged .npy header"),
+    "npy header of zeros": (official, SIGNALS, put(10, bytes(100)), "has a damaged .npy header"),
+    "npy cut behind the header": (official, SIGNALS, cut(128), "training.npy: "),
+    "npy pickle of zeros": (official, SIGNALS, put(128, bytes(64)), "training.npy: "),
+    "npz for npy": (official, SIGNALS, lambda b: b"PK\x03\x04" + b, "is a zip archive (.npz or .pt), expected .npy"),
+    "plain array claims too much": (neurobridge, "train.npy", cut(1000), "the file is truncated; get it anew"),
+    "plain array header cut": (neurobridge, "train.npy", cut(70), "has a damaged .npy header"),
+    "bare pickle cut": (nice, SIGNALS, cut(300), "training.npy: "),
+    "bare pickle of zeros": (nice, SIGNALS, put(2, bytes(200)), "training.npy: "),
+    "pt empty": (ubp, TORCH, cut(0), "is not a file of torch.save"),
+    "pt of text": (ubp, TORCH, lambda b: b"<html>404</html>", "is not a file of torch.save"),
+    "pt cut": (ubp, TORCH, cut(1500), "is not a file of torch.save"),
+    "pt name not utf-8": (ubp, TORCH, name_not_utf8, "train.pt: "),
+    "info empty": (neurobridge, INFO, cut(0), "info.json: is not JSON"),
+    "info a list": (neurobridge, INFO, lambda b: b"[1]", "info.json: "),
+    "info without channels": (neurobridge, INFO, info(lambda d: {"times": d["times"]}), "has no list 'ch_names'"),
+    "info without times": (neurobridge, INFO, info(lambda d: {"ch_names": d["ch_names"]}), "has no 'times'"),
+    "table empty": (official, TABLE, cut(0), "image_metadata.npy: is of an unknown kind"),
+    "table cut": (official, TABLE, cut(300), "image_metadata.npy: "),
+    "table a plain array": (official, TABLE, lambda b: array_bytes(), "image_metadata.npy: "),
+}  # fmt: skip
+
+
+def array_bytes() -> bytes:
+    file = io.BytesIO()
+    np.save(file, np.ones(3))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("layout", "name", "change", "match"), FILES.values(), ids=FILES.keys())
+def test_damaged_files_are_refused_in_one_line(
+    root: Path, layout: Callable[[Path], None], name: str, change: Callable[[bytes], bytes], match: str
+) -> None:
+    layout(root / "sub-01")
+    path = root / name if name == TABLE else root / "sub-01" / name
+    path.write_bytes(change(path.read_bytes()))
+    with pytest.raises(InputError) as caught:
+        opened(root).recording("01")
+    text = str(caught.value)
+    assert match in text
+    assert str(path) in text
+    assert "\n" not in text
+    assert any(not found.ok for found in opened(root).check())
+    assert not list((root.parent / "cache").rglob("*.partial"))
 
 
 def test_missing_things_are_named(root: Path) -> None:

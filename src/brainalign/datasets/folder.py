@@ -30,6 +30,7 @@ from brainalign.datasets.folder_tables import (
     read_stimuli,
     read_trials,
 )
+from brainalign.datasets.npy import read_numbers
 from brainalign.errors import InputError
 from brainalign.files import sha256_file, sha256_json
 from brainalign.recordings import Recording
@@ -141,7 +142,7 @@ class FolderDataset(Dataset):
         settings = attempt(report, read_settings, root, report)
         stimuli = attempt(report, read_stimuli, root, report)
         if stimuli is not None:
-            problems.extend(_image_problems(stimuli))
+            problems.extend(image_problems(stimuli))
             concepts = f" of {stimuli.table['concept'].nunique()} concepts" if stimuli.has_concepts else ""
             good.append(Finding(True, "images", f"{len(stimuli)} images{concepts}"))
         if not self.subjects:
@@ -238,16 +239,8 @@ def _from_npy(
 
 
 def _open_npy(path: Path) -> NDArray[Any]:
-    try:
-        array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", where=path, hint="check the path") from error
-    except (ValueError, EOFError) as error:
-        text = f"is not a whole .npy file ({error})"
-        if "object" in str(error):  # numpy takes any unknown file for a pickle, and would advise to trust it
-            text = "is not a .npy file of numbers"
-        hint = "save the signals with numpy.save as float32 (n_trials, n_chans, n_times)"
-        raise InputError(text, where=path, hint=hint) from error
+    hint = "save the signals with numpy.save as float32 (n_trials, n_chans, n_times)"
+    array = read_numbers(path, hint=hint, mapped=True)
     if array.ndim not in (2, 3):
         problem = f"has shape {array.shape}, expected (n_trials, n_chans, n_times) or (n_trials, n_chans)"
         raise InputError(problem, where=path, hint="transpose or split the array")
@@ -307,7 +300,7 @@ def _positions(channels: pd.DataFrame | None) -> NDArray[np.float64] | None:
     return channels[["x", "y", "z"]].to_numpy(dtype=np.float64)
 
 
-def _image_problems(stimuli: StimulusSet) -> Iterator[InputError]:
+def image_problems(stimuli: StimulusSet) -> Iterator[InputError]:
     """Images that cannot be decoded, and images under two ids (one might train while the other is tested)."""
     by_bytes: dict[str, list[str]] = defaultdict(list)
     for row, name in enumerate(stimuli.ids):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import zipfile
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainalign.datasets.base import Dataset, DatasetInfo, Finding
+from brainalign.datasets.npy import read_numbers
 from brainalign.errors import InputError
 from brainalign.files import sha256_file
 from brainalign.recordings import Recording
@@ -69,7 +69,7 @@ class MacaqueV4(Dataset):
         if self.root is None:
             return self.info.subjects
         folder = self.require_root() / "images"
-        found = sorted(p.stem.removeprefix("images_") for p in folder.glob("images_*.zip"))
+        found = sorted(p.stem.removeprefix("images_") for p in folder.glob("images_*.zip") if p.is_file())
         return tuple(s for s in found if self._averaged(s).is_file() or self._raw(s).is_file())
 
     def _averaged(self, session: str) -> Path:
@@ -98,6 +98,9 @@ class MacaqueV4(Dataset):
         if not members:
             raise InputError("holds no .jpg", where=archive, hint="download it again")
         ids = [f"macaque-v4/{subject}/{Path(m).stem}" for m in members]
+        if len(set(ids)) < len(ids):
+            twice = next(Path(m).name for m, name in zip(members, ids, strict=True) if ids.count(name) > 1)
+            raise InputError(f"holds {twice} twice", where=archive, hint="download it again")
         return StimulusSet(pd.DataFrame({"stimulus_id": ids, "path": [f"{archive}!{m}" for m in members]}))
 
     def recording(self, subject: str) -> Recording:
@@ -185,17 +188,15 @@ class MacaqueV4(Dataset):
 
 def _load(path: Path, ndim: int) -> NDArray[np.float64]:
     """Read (neurons, images[, repeats]) without unpickling."""
-    try:
-        counts: NDArray[np.float64] = np.load(path, allow_pickle=False)
-    except OSError as error:
-        raise InputError(f"cannot be read ({error.strerror or error})", where=path, hint="check the path") from error
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"is not a whole .npy file of numbers ({error})", where=path, hint="download it again"
-        ) from error
+    counts: NDArray[np.float64] = read_numbers(path, hint="download it again")
     if counts.ndim != ndim or counts.dtype.kind != "f" or 0 in counts.shape:
         axes = "(neurons, images)" if ndim == 2 else "(neurons, images, repeats)"
-        raise InputError(f"has shape {counts.shape} of {counts.dtype}, expected {axes} of float64", where=path)
+        problem = f"has shape {counts.shape} of {counts.dtype}, expected {axes} of float64"
+        raise InputError(problem, where=path, hint="download it again")
+    if (counts < 0).any():
+        neuron, photo = np.argwhere(counts < 0)[0][:2]
+        problem = f"holds a negative spike count, first of neuron {neuron + 1} and photo {photo + 1}"
+        raise InputError(problem, where=path, hint="download it again")
     return counts
 
 
@@ -206,6 +207,7 @@ def _single_trials(
     shown = np.logical_not(np.isnan(counts).all(axis=0))
     never = np.logical_not(shown.any(axis=1))
     if never.any():
-        raise InputError(f"photo {int(never.argmax()) + 1} has no trial", where=source)
+        problem = f"photo {int(never.argmax()) + 1} has no trial"
+        raise InputError(problem, where=source, hint="download it again")
     image, repeat = np.nonzero(shown)
     return counts[:, image, repeat].T[:, :, None], [ids[i] for i in image]

@@ -196,7 +196,7 @@ def _load_torch(path: Path) -> Any:
                 return load_untrusted_npy(pickled)
     except InputError as error:
         raise InputError(error.problem, where=path, hint=error.hint) from error
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises errors of many kinds on a damaged archive
         return load_untrusted_torch(path)  # words the damage
 
 
