@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: demo test slow browser lint bench clean help
+.PHONY: demo test slow browser lint docs bench clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/'
@@ -28,12 +28,15 @@ browser: $(STAMP) ## reports in headless Chromium (skipped where there is none)
 	$(BIN)/python -m pytest -q -m browser
 
 lint: $(STAMP)   ## style and types
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks docs/hooks
+	$(BIN)/ruff format --check src tests benchmarks docs/hooks
 	$(BIN)/mypy
+
+docs: $(STAMP)   ## the documentation as pages in site/; a broken link or a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
 bench: $(STAMP)  ## time ours against straightforward implementations, as ratios
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done
 
 clean:           ## remove what the targets made, but not the environment
-	rm -rf demo runs build dist .pytest_cache .mypy_cache .ruff_cache
+	rm -rf demo runs site build dist .pytest_cache .mypy_cache .ruff_cache

@@ -90,7 +90,7 @@ def test_facts_hold_every_option_and_same_network_is_labelled() -> None:
     assert {f.name for f in fields(VirtualBrainConfig)} <= set(plain.facts())
     assert plain.facts()["late_backbone"] == "pip:efficientnet-lite2" and plain.facts()["virtual"]
     assert circular.facts()["late_backbone"] == "pip:efficientnet-lite0" and circular.facts()["same_network"]
-    assert "same-network" in circular.name and "decoding target itself" in circular.info.title
+    assert ":same_network=true" in circular.name and "decoding target itself" in circular.info.title
     assert VirtualEEG.info.title == plain.info.title
 
 

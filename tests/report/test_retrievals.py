@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from brainalign.errors import InputError
-from brainalign.report.retrievals import Hub, Retrievals
+from brainalign.report.retrievals import Confusion, Hub, Retrievals
 
 
 def write(folder, similarity, queries, gallery):
@@ -49,6 +49,32 @@ def test_neighbours_come_nearest_first_and_the_shown_one_is_marked(small):
 
 def test_hubs_count_wrong_first_places(small):
     assert small.hubs(3) == [Hub("a", 2)]
+
+
+def test_confusions_put_mutual_pairs_first_then_the_clearest(tmp_path):
+    similarity = [
+        [0.2, 0.4, 0.0, 0.0],  # a taken for b
+        [0.6, 0.1, 0.0, 0.0],  # b taken for a
+        [0.0, 0.9, 0.1, 0.0],  # c taken for b, one way, clearly
+        [0.0, 0.0, 0.3, 0.2],  # d taken for c, barely
+    ]
+    found = write(tmp_path / "run", similarity, list("abcd"), list("abcd"))
+    rows = np.array(similarity)
+    lead = [0.2, 0.5, 0.8, 0.1] / rows.std(axis=1)
+    assert [(c.shown, c.taken_for, c.queries, c.mutual) for c in found.confusions(9)] == [
+        ("a", "b", 2, True),
+        ("c", "b", 1, False),
+        ("d", "c", 1, False),
+    ]
+    assert [c.deficit for c in found.confusions(9)] == pytest.approx([lead[:2].mean(), lead[2], lead[3]], rel=1e-5)
+    assert len(found.confusions(1)) == 1
+
+
+def test_confusions_count_queries_and_leave_ties_out(tmp_path):
+    found = write(tmp_path / "run", [[0.1, 0.3], [0.1, 0.5], [0.4, 0.4]], ["a", "a", "b"], ["a", "b"])
+    (pair,) = found.confusions(5)
+    assert pair == Confusion("a", "b", 2, False, pytest.approx(2.0))
+    assert write(tmp_path / "perfect", np.eye(3), list("abc"), list("abc")).confusions(5) == []
 
 
 def test_cumulative_shares_by_hand(small):

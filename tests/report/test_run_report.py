@@ -1,21 +1,39 @@
 from __future__ import annotations
 
 import base64
-import html
+import csv
 import io
 import json
 import re
-import shutil
 import subprocess
 import sys
+from typing import NamedTuple
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from brainalign.errors import InputError
-from brainalign.report import write_run_report, write_sweep_report
+from brainalign.report import write_run_report
+from brainalign.report.query_signals import write_query_signals
 from brainalign.stimuli import StimulusSet
+
+
+class Channels(NamedTuple):
+    """What a recording says of its signals."""
+
+    ch_names: tuple[str, ...]
+    sfreq: float | None
+    tmin: float | None
+    unit: str
+    modality: str
+
+
+def gallery_of(page):
+    """The data of the page's gallery."""
+    (text,) = [text for kind, text in page.scripts if kind == "application/json"]
+    return json.loads(text)
+
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -75,10 +93,12 @@ def test_real_data_is_not_called_virtual(read_page, make_run, tmp_path):
 def test_pictures_are_small_jpegs(read_page, make_run, shown, tmp_path):
     make_run(tmp_path / "run", ids=list(shown.ids))
     page = read_page(write_run_report(tmp_path / "run", shown))
-    images = page.all("img")
-    assert len(images) >= 3 * 5 * 6
-    for attrs in images[:7]:
-        kind, _, data = attrs["src"].partition(",")
+    sources = [attrs["src"] for attrs in page.all("img")]
+    assert len(sources) >= 3 * 3 * 6
+    in_gallery = gallery_of(page)["pictures"]
+    assert len(in_gallery) == 60
+    for source in (*sources[:7], *in_gallery[:7]):
+        kind, _, data = source.partition(",")
         assert kind == "data:image/jpeg;base64"
         picture = Image.open(io.BytesIO(base64.b64decode(data)))
         assert max(picture.size) == 160
@@ -215,30 +235,103 @@ def test_light_import():
     assert done.stdout.strip() == "[]"
 
 
-@pytest.mark.browser
-@pytest.mark.parametrize("kind", ["run", "sweep"])
-def test_browser_renders_without_sideways_scroll(kind, make_run, make_sweep, shown: StimulusSet, tmp_path):
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no Chromium here")
-    if kind == "run":
-        make_run(tmp_path / "it", ids=list(shown.ids))
-        page = write_run_report(tmp_path / "it", shown)
-    else:
-        make_sweep(tmp_path / "it", ids=list(shown.ids), splits=(0, 1))
-        page = write_sweep_report(tmp_path / "it", lambda subject: shown)
-    frame = html.escape(page.read_text(encoding="utf-8"), quote=True)
-    measure = "document.title = f.contentDocument.documentElement.scrollWidth + ' ' + f.contentDocument.images.length"
-    outer = f'<body><iframe id="f" width="375" height="800" srcdoc="{frame}" onload="{measure}"></iframe>'
-    (tmp_path / "outer.html").write_text(outer, encoding="utf-8")
-    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
-    flags += [
-        "--disable-background-networking",
-        "--disable-component-update",
-        f"--user-data-dir={tmp_path / 'profile'}",
-    ]
-    command = [chromium, *flags, "--virtual-time-budget=3000", "--dump-dom", (tmp_path / "outer.html").as_uri()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-    width, images = re.search(r"<title>(\d+) (\d+)</title>", done.stdout).groups()
-    assert int(width) <= 375
-    assert int(images) > 20
+def test_gallery_holds_every_query_by_plain_numpy(read_page, make_run, shown, tmp_path):
+    make_run(tmp_path / "run", ids=list(shown.ids))
+    data = gallery_of(read_page(write_run_report(tmp_path / "run", shown)))
+    stored = np.load(tmp_path / "run" / "predictions.npz")
+    scores, ids = stored["similarity"], [str(name) for name in stored["gallery_ids"]]
+    assert len(data["queries"]) == 60
+    assert data["n_way"] == 60
+    for row, query in enumerate(data["queries"]):
+        images = [data["images"][i]["id"] for i in query["near"]]
+        order = np.argsort(-scores[row])
+        assert data["images"][query["image"]]["id"] == ids[row]
+        assert images == [ids[i] for i in order[:8]]
+        assert query["scores"] == pytest.approx(scores[row][order[:8]], rel=1e-4)
+        assert query["rank"] == (scores[row] > scores[row, row]).sum() + 1
+        assert query["margin"] == pytest.approx(scores[row, row] - np.delete(scores[row], row).max(), abs=1e-4)
+    assert data["signals"] is None
+
+
+def test_signals_reach_the_page_and_only_those_of_the_run(read_page, make_run, tmp_path):
+    make_run(tmp_path / "run")
+    values = np.random.default_rng(0).normal(0, 3, (60, 5, 40)).astype(np.float32)
+    write_query_signals(tmp_path / "run", values, Channels(tuple("abcde"), 100.0, -0.1, "uV", "eeg"))
+    page = read_page(write_run_report(tmp_path / "run", None))
+    packed = gallery_of(page)["signals"]
+    steps = np.frombuffer(base64.b64decode(packed["data"]), dtype=np.int8).reshape(60, 5, 40)
+    restored = steps * np.array(packed["scales"])[:, None, None]
+    assert np.abs(restored - values).max() <= np.abs(values).max() / 127
+    assert packed["times"][:2] == [-100.0, -90.0]
+    assert packed["channels"] == list("abcde")
+    assert "kept no averaged test signals" not in page.text
+    write_query_signals(tmp_path / "run", values[:50], Channels(tuple("abcde"), 100.0, -0.1, "uV", "eeg"))
+    with pytest.raises(InputError, match="another run"):
+        write_run_report(tmp_path / "run", None)
+
+
+def test_many_queries_are_drawn_blindly_and_said(read_page, make_run, tmp_path):
+    make_run(tmp_path / "run", n=900)
+    page = read_page(write_run_report(tmp_path / "run", None))
+    assert len(gallery_of(page)["queries"]) == 400
+    assert "400 of 900 queries, drawn blindly" in page.text
+
+
+def test_200_queries_with_pictures_and_signals_stay_small(make_run, tmp_path):
+    from tests_support import write_images
+
+    write_images(tmp_path / "pictures", 200, size=200)  # noise: the largest files that JPEG makes
+    shown = StimulusSet.from_folder(tmp_path / "pictures", prefix="made/")
+    make_run(tmp_path / "run", ids=list(shown.ids), n=200)
+    values = np.random.default_rng(0).normal(size=(200, 63, 250)).astype(np.float32)
+    names = tuple(f"c{i}" for i in range(63))
+    write_query_signals(tmp_path / "run", values, Channels(names, 250.0, 0.0, "uV", "eeg"))
+    assert write_run_report(tmp_path / "run", shown).stat().st_size < 15e6
+
+
+def test_confused_pairs_and_hubs_are_on_the_page(read_page, make_run, tmp_path):
+    similarity = np.eye(20, dtype=np.float32)
+    similarity[[3, 4], [4, 3]] = 2  # each for the other
+    similarity[[7, 8, 9], [0, 0, 0]] = 3  # a hub
+    make_run(tmp_path / "run", n=20, similarity=similarity)
+    page = read_page(write_run_report(tmp_path / "run", None))
+    assert "wrongly first 3 times" in page.text
+    assert "Each for the other, 2 queries" in page.text
+    rows = page.saved("mistakes.csv").decode().splitlines()
+    assert rows[:2] == ["kind,image,other,queries,mutual,deficit_sd", "hub,made/i000,,3,,"]
+    assert sum(row.startswith("pair") for row in rows) == 4
+
+
+def test_first_sentence_says_how_good_how_sure_and_why_it_may_be_wrong(read_page, make_run, tmp_path):
+    make_run(tmp_path / "run", virtual=True)
+    page = read_page(write_run_report(tmp_path / "run", None))
+    test = json.loads((tmp_path / "run" / "result.json").read_text())["metrics"]["test"]
+    first = page.text.partition("Contents")[0][:1500].replace("\xa0", " ")
+    low, high = (f"{100 * end:.1f}" for end in test["top1_ci95"])
+    assert f"{100 * test['top1']:.1f} % of virtual signals led to their image, where chance gives 1.7 %" in first
+    assert f"95 % interval {low} to {high} %" in first
+    assert "times better than guessing" in first
+    assert "First reason for doubt : virtual data" in first or "First reason for doubt: virtual data" in first
+    make_run(tmp_path / "none", n=20, similarity=-np.eye(20, dtype=np.float32))
+    text = read_page(write_run_report(tmp_path / "none", None)).text
+    assert "Not clearly better than guessing" in text
+
+
+def test_runs_beside_it_come_with_differences_and_curves(read_page, make_run, tmp_path):
+    make_run(tmp_path / "run", noise=1.0)
+    make_run(tmp_path / "b", noise=3.0, seed=1, recipe="ridge")
+    make_run(tmp_path / "c", noise=3.0, seed=2, recipe="ridge")
+    page = read_page(write_run_report(tmp_path / "run", None, beside=[tmp_path / "b", tmp_path / "c"]))
+    saved = list(csv.DictReader(io.StringIO(page.saved("plot-beside-ranks.csv").decode())))
+    assert {row["run"] for row in saved} == {"shallow-alignment", "ridge, 5, seed 1", "ridge, 5, seed 2"}
+    hits = [(m > m.diagonal()[:, None]).sum(1) == 0 for m in (similarities(tmp_path / n) for n in ("run", "b"))]
+    difference = 100 * (hits[0].mean() - hits[1].mean())
+    assert f"{difference:+.1f} points" in page.text
+    first = next(row for row in saved if row["run"] == "ridge, 5, seed 1" and row["k"] == "1")
+    assert float(first["share"]) == pytest.approx(hits[1].mean())
+    learning = list(csv.DictReader(io.StringIO(page.saved("plot-beside-learning.csv").decode())))
+    assert len(learning) == 3 * 60
+
+
+def similarities(folder):
+    return np.load(folder / "predictions.npz")["similarity"]

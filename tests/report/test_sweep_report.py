@@ -139,6 +139,30 @@ def test_several_backbones(read_page, make_sweep, tmp_path):
     assert "plot-heat.csv" not in {a.get("download") for a in page.all("a")}
 
 
+def test_layers_of_several_backbones_make_a_heat_map(read_page, make_sweep, tmp_path):
+    make_sweep(tmp_path / "sweep", poolings=("mean",), layers=("0", "5", "10", "15"))
+    relabel(tmp_path / "sweep", "backbone", ["pip:net-a", "pip:net-b"] * 2)
+    axes = [{"name": "layer", "values": ["0", "5"], "choice": True}]
+    edit(tmp_path / "sweep", axes=[*axes, {"name": "backbone", "values": ["pip:net-a", "pip:net-b"], "choice": True}])
+    page = read_page(write_sweep_report(tmp_path / "sweep", no_pictures))
+    heat = list(csv.DictReader(io.StringIO(page.saved("plot-heat.csv").decode())))
+    assert {row["pooling"] for row in heat} == {"a mean", "b mean"}
+    assert len(heat) == 4
+
+
+def test_subjects_have_a_table_of_their_own(read_page, make_sweep, tmp_path):
+    summary = make_sweep(tmp_path / "sweep", splits=(0, 1))
+    assert "subjects.csv" not in read_page(write_sweep_report(tmp_path / "sweep", no_pictures)).source
+    first, second = summary["conditions"]
+    edit(tmp_path / "sweep", conditions=[first, second | {"subject": "m2"}])
+    page = read_page(write_sweep_report(tmp_path / "sweep", no_pictures))
+    rows = list(csv.DictReader(io.StringIO(page.saved("subjects.csv").decode())))
+    assert [(row["subject"], float(row["top1"])) for row in rows] == [
+        ("m1", first["test_top1"]),
+        ("m2", second["test_top1"]),
+    ]
+
+
 def test_conditions_alone(read_page, make_sweep, tmp_path):
     make_sweep(tmp_path / "sweep", layers=("5",), poolings=("grid4",), splits=(0, 1, 2))
     edit(tmp_path / "sweep", axes=[{"name": "split", "values": [0, 1, 2], "choice": False}], comparisons=[])

@@ -49,6 +49,7 @@ ANALYSES: dict[str, Entry] = {
     "newcomer": Entry(
         "brainalign.analysis.newcomer", "RUN", "A new subject with few images, added to a foundation run or alone."
     ),
+    "channels": Entry("brainalign.analysis.channels", "RUN|SWEEP...", "Which channels know the image, and are needed."),
     "losses": Entry(
         "brainalign.analysis.losses", "RUN|SWEEP...", "Terms, weights and gradients of losses over training."
     ),

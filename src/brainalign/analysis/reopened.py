@@ -25,7 +25,9 @@ class RunOptions(DataOptions):
     """Settings of an analysis that takes up the models of finished runs again."""
 
     device: str = Field("auto", description="auto, cpu or cuda.")
-    data_option: list[str] = Field(default=[], description="Option of a virtual data set, key=value, as in the run.")
+    data_option: list[str] = Field(
+        default=[], description="Option of a virtual data set or of bids, key=value, as in the run."
+    )
 
 
 @dataclass(frozen=True)

@@ -46,7 +46,9 @@ class Options(DataOptions):
     subject: str | None = Field(None, description="Of a sweep: the subject to show; the first one by default.")
     split: int | None = Field(None, description="Of a sweep: the split to show; the first one by default.")
     device: str = Field("auto", description="auto, cpu or cuda.")
-    data_option: list[str] = Field(default=[], description="Option of a virtual data set, key=value, as in the run.")
+    data_option: list[str] = Field(
+        default=[], description="Option of a virtual data set or of bids, key=value, as in the run."
+    )
 
 
 def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = None) -> Analysis:

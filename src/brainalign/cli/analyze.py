@@ -25,6 +25,7 @@ EXAMPLES = {
     "time": "brainalign analyze time with-vse without-vse --root DATA --out time",
     "repetitions": "brainalign analyze repetitions run --root DATA --out repetitions",
     "newcomer": "brainalign analyze newcomer one-space --subject 190923 --images 50,100,200 --root V4 --out newcomer",
+    "channels": "brainalign analyze channels run --root DATA --out channels",
     "losses": "brainalign analyze losses sweep --out losses",
     "rsa": "brainalign analyze rsa --dataset human-fmri-78 --root H78 --backbone pip:efficientnet-lite0 --out rsa",
     "saliency": "brainalign analyze saliency photo.jpg --transform 'vse?eta=0.5' --out saliency",
@@ -126,9 +127,10 @@ def _annotation(key: str, field: FieldInfo) -> Any:
 
 def _run(name: str, paths: list[Path], out: Path, figures: str, json: bool, quiet: bool, given: dict[str, Any]) -> None:
     """Analyse, write the page, say what was found."""
-    from brainalign.report.analysis_page import check_formats, write_analysis
+    from brainalign.report.analysis_page import write_analysis
+    from brainalign.report.figure_files import read_formats
 
-    formats = check_formats([word.strip() for word in figures.split(",") if word.strip()])
+    formats = read_formats(figures)
     if out.exists() and not out.is_dir():
         raise InputError("is a file, not a folder", where=out, hint="choose another --out")
     if "runs" in given and given["runs"] is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -32,7 +33,8 @@ AllowLeak = Annotated[
     list[str] | None, typer.Option("--allow-leak", help="Record this lint finding instead of refusing.")
 ]
 DatasetOption = Annotated[
-    list[str] | None, typer.Option("--data-option", help="Option of a virtual data set, key=value; may be repeated.")
+    list[str] | None,
+    typer.Option("--data-option", help="Option of a virtual data set or of bids, key=value; may be repeated."),
 ]
 
 
@@ -98,7 +100,8 @@ def parse_options(words: Sequence[str] | None) -> dict[str, Any]:
             raise InputError(
                 f"'{word}' is not key=value", where="--data-option", hint="for example --data-option noise=2"
             )
-        options[key] = yaml.safe_load(value)
+        # A label such as 012 is no octal number.
+        options[key] = value if re.fullmatch(r"0\d+", value) else yaml.safe_load(value)
     return options
 
 

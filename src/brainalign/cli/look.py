@@ -58,10 +58,21 @@ def report(
         list[Path] | None, typer.Argument(help="Other runs on the same test images, to stand beside it.")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="File to write; report.html in the folder by default.")] = None,
+    figures: Annotated[
+        str, typer.Option("--format", help="Also write the figures beside it, in figures/: svg, pdf, png; a list.")
+    ] = "",
     root: c.Root = None,
     cache: c.Cache = None,
 ) -> None:
     """Write the self-contained HTML report of a run or sweep again, or of a run with others beside it."""
     from brainalign.execution.runs import rebuild_report
+    from brainalign.report.figure_files import FOLDER, read_formats, save_figures
+    from brainalign.report.figures import drawings
 
-    print(f"report: {rebuild_report(folder, beside=beside or (), out=out, root=root, cache=cache)}")
+    formats = read_formats(figures)
+    with drawings() as drawn:
+        page = rebuild_report(folder, beside=beside or (), out=out, root=root, cache=cache)
+    print(f"report: {page}")
+    if formats:
+        files = save_figures(drawn, page.parent / FOLDER, formats)
+        print(f"figures: {len(files)} files in {page.parent / FOLDER}")

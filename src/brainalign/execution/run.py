@@ -25,6 +25,8 @@ from brainalign.features.aliases import resolve_alias
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
 from brainalign.recipes.recipe import MIXTURE_MARK
+from brainalign.recordings.selection import select_signals
+from brainalign.report.query_signals import write_query_signals
 
 FIT_FILES = (
     "recipe.yaml", "history.csv", "candidates.csv", "model.safetensors", "epochs.safetensors", "validation.npz",
@@ -114,6 +116,9 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     if shuffled is not None:
         control_top1 = float(top1_of(shuffled.similarity(data.signals, images, repetitions=data.counts), data))
     write_similarity(directory, "predictions.npz", similarity, data.query_ids, data.gallery_ids)
+    if control:  # of the runs that a report shows, not of a sweep's other rows
+        seen = select_signals(session.recording(job.subject), aligner.recipe.signals)
+        write_query_signals(directory.root, data.signals, seen)
     calibration = None if aligner.has_epochs else _calibration(similarity, data)
     result = build_result(session, job, aligner, facts, scores.to_dict(), epochs, control_top1, calibration, began)
     directory.write_json("result.json", result.model_dump(mode="json"))

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from brainalign import __version__
 from brainalign.analysis.base import Analysis, Figure, Table
-from brainalign.errors import InputError, unknown_name
-from brainalign.files import atomic_write, write_error, write_json, write_text
-from brainalign.report.figures import INK, MARKERS, MUTED, SERIES, STYLE, WIDTH, DepthAxis, Panel, clean, draw
+from brainalign.errors import InputError
+from brainalign.files import write_error, write_json, write_text
+from brainalign.report.embedded import PANELS, panels_document
+from brainalign.report.figure_files import check_formats, save_figure
+from brainalign.report.figures import DepthAxis, Panel, clean, draw
 from brainalign.report.page import csv_text, data_uri, write_page
+from brainalign.report.style import INK, MARKERS, MUTED, SERIES, WIDTH
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 SCHEMA = "brainalign.analysis/1"
-FORMATS = ("svg", "pdf", "png")
 SIZE = (WIDTH, 3.05)
-PNG_DPI = 200
 CHARACTERS_AN_INCH = 12.6  # of a legend in our type size, keys included
 TABLE_ROWS_MAX = 200
 
@@ -100,6 +101,8 @@ def write_analysis(
     for figure in found.figures:
         for one in formats:
             _save(figure, folder / f"{figure.name}.{one}", one)
+    panels = [_panel(figure) for figure in found.figures]
+    write_json(folder / PANELS, panels_document(panels))
     write_json(folder / "analysis.json", document)
     write_page(
         "analysis.html",
@@ -107,25 +110,11 @@ def write_analysis(
         title=found.title,
         found=found,
         said=[(kind, [f.text for f in found.findings if f.kind == kind]) for kind in _kinds(found)],
-        panels=[_panel(figure) for figure in found.figures],
+        panels=panels,
         tables=[_shown(table) for table in found.tables],
         document=data_uri(json.dumps(document, indent=1, ensure_ascii=False), "application/json"),
     )
     return document
-
-
-def check_formats(formats: Sequence[str]) -> Sequence[str]:
-    """The formats as they are.
-
-    Raises
-    ------
-    InputError
-        For one that figures cannot be written in.
-    """
-    for one in formats:
-        if one not in FORMATS:
-            raise unknown_name("figure format", one, FORMATS, where="--format")
-    return formats
 
 
 def _kinds(found: Analysis) -> list[str]:
@@ -180,13 +169,5 @@ def _cell(value: Any) -> tuple[str, bool]:
 
 
 def _save(figure: Figure, path: Path, kind: str) -> None:
-    """A figure as a file of its own, on white; text stays text."""
-    from matplotlib import rc_context
-    from matplotlib.figure import Figure as Canvas
-
-    style: Any = {**STYLE, "svg.hashsalt": figure.name, "pdf.fonttype": 42, "savefig.facecolor": "white"}
-    nothing = {"svg": {"Date": None, "Creator": None}, "pdf": {"CreationDate": None, "Producer": None}, "png": {}}
-    with rc_context(style), atomic_write(path) as file:
-        canvas = Canvas(figsize=figure.size or SIZE, layout="constrained")
-        figure.paint(canvas.subplots(), LOOK)
-        canvas.savefig(file, format=kind, dpi=PNG_DPI, metadata=nothing[kind])
+    """A figure as a file of its own."""
+    save_figure(figure.name, lambda ax: figure.paint(ax, LOOK), figure.size or SIZE, path, kind)

@@ -9,6 +9,7 @@ from typing import Any
 
 from brainalign.evaluation.comparison import compare_runs, runs_of
 from brainalign.evaluation.result import Result, read_result
+from brainalign.report.comparison_figures import Compared, overlaid
 from brainalign.report.figures import Panel
 from brainalign.report.run_figures import headline_panel
 
@@ -21,14 +22,17 @@ class Rival:
     ----------
     name : str
         What it is called on the page.
+    folder : Path
     result : Result
-    top1 : dict
+    top1, top5 : dict
         `a`, `b`, `difference`, `ci95`, `p` of this run against the other.
     """
 
     name: str
+    folder: Path
     result: Result
     top1: dict[str, Any]
+    top5: dict[str, Any]
 
 
 def rivals(folder: Path, others: Sequence[str | Path]) -> list[Rival]:
@@ -43,7 +47,8 @@ def rivals(folder: Path, others: Sequence[str | Path]) -> list[Rival]:
     for other in others:
         for run in runs_of(other):
             result = read_result(run)
-            found.append(Rival(run_name(result), result, compare_runs(folder, run)["top1"]))
+            compared = compare_runs(folder, run)
+            found.append(Rival(run_name(result), run, result, compared["top1"], compared["top5"]))
     return found
 
 
@@ -62,6 +67,24 @@ def scores_panel(own: Result, others: Sequence[Rival]) -> Panel:
 
     rows = [row(own.recipe, own), *(row(rival.result.recipe + _layers(rival.result), rival.result) for rival in others)]
     return replace(headline_panel(rows, name="beside"), title="Top-1 of all runs")
+
+
+def beside_panels(folder: Path, own: Result, others: Sequence[Rival]) -> list[Panel]:
+    """Scores and curves of the run and of the others, over one another."""
+    results = [own, *(rival.result for rival in others)]
+    folders = [folder, *(rival.folder for rival in others)]
+    names = _apart([result.recipe for result in results], results)
+    runs = [Compared(*found) for found in zip(names, folders, results, strict=True)]
+    return [scores_panel(own, others), *overlaid(runs)]
+
+
+def _apart(names: Sequence[str], results: Sequence[Result]) -> list[str]:
+    """Short names, each of one run only: the recipe, then its layer, then its seed, then a number."""
+    found = list(names)
+    for more in (lambda r: r.target.label, lambda r: f"seed {r.seed}", lambda r: r.target.pooling):
+        twice = {name for name in found if found.count(name) > 1}
+        found = [f"{n}, {more(r)}" if n in twice else n for n, r in zip(found, results, strict=True)]
+    return [n if found.count(n) == 1 else f"{n} ({i})" for i, n in enumerate(found, start=1)]
 
 
 def _layers(result: Result) -> str:

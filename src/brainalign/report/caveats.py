@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from brainalign.evaluation import expected_inflation_of_noise, smallest_detectable_difference
-from brainalign.evaluation.result import Result
+from brainalign.evaluation.result import Lint, Result
+from brainalign.protocols.lint import BLOCK_DESIGN
 from brainalign.protocols.split import DEVELOPMENT_SPLITS
 from brainalign.report.words import p_value, percent, plural, points
 
@@ -80,13 +81,8 @@ def _data(result: Result) -> list[Caveat]:
 def _lint(results: Sequence[Result]) -> list[Caveat]:
     """Each finding of the lint once."""
     found = {f.text: f for result in results for f in result.lint}
-    caveats = [
-        Caveat("serious", f"Leak, {f.code}", f.text)
-        if f.severity == "leak"
-        else Caveat("limit", _title(f.code), f.text)
-        for f in found.values()
-    ]
-    if not any(f.severity == "leak" for f in found.values()):
+    caveats = [_finding(f) for f in found.values()]
+    if not any(f.severity == "leak" or f.code == BLOCK_DESIGN for f in found.values()):
         text = "The lint found no image or concept shared between parts where the protocol forbids it."
         caveats.append(Caveat("checked", "No leak found", text))
     reads = max(result.test_reads for result in results)
@@ -96,6 +92,13 @@ def _lint(results: Sequence[Result]) -> list[Caveat]:
     elif not any(f.code == "test-read-twice" for f in found.values()):
         caveats.append(Caveat("limit", "Test set opened again", f"The test set was opened {reads} times."))
     return caveats
+
+
+def _finding(finding: Lint) -> Caveat:
+    """A leak speaks against the score, and so does a block design, which no way of cutting the data mends."""
+    if finding.severity == "leak":
+        return Caveat("serious", f"Leak, {finding.code}", finding.text)
+    return Caveat("serious" if finding.code == BLOCK_DESIGN else "limit", _title(finding.code), finding.text)
 
 
 def _title(code: str) -> str:

@@ -1,79 +1,45 @@
-"""One look for every plot: style, colours, and SVG that follows the page's light or dark colours."""
+"""Plots in the house style as SVG that follows the page's light or dark colours."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import re
 import warnings
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from brainalign.report.page import data_uri
+from brainalign.report.style import (
+    BLUE,
+    GREEN,
+    GRID,
+    INK,
+    MARKERS,
+    MUTED,
+    ORANGE,
+    PAPER,
+    PURPLE,
+    SERIES,
+    SKY,
+    STYLE,
+    VARIABLES,
+    VERMILION,
+    WIDTH,
+)
 
 if TYPE_CHECKING:
     from markupsafe import Markup
     from matplotlib.axes import Axes
 
-# M. Okabe and K. Ito's colours (Color Universal Design, 2008); yellow and black are left out: too pale, and the ink's.
-BLUE, ORANGE, GREEN, VERMILION = "#0072b2", "#e69f00", "#009e73", "#d55e00"
-SKY, PURPLE = "#56b4e9", "#cc79a7"
-SERIES = (BLUE, ORANGE, GREEN, PURPLE, VERMILION, SKY)
-MARKERS = ("o", "s", "^", "D", "v", "P")
-INK, MUTED, GRID, PAPER = "#1d1e1c", "#5f615c", "#dcddd8", "#fdfdfb"
-WIDTH = 4.9  # inches: one column of a desktop page, the whole of a phone's
-VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "grid",
-    PAPER: "paper",
-    BLUE: "blue",
-    ORANGE: "orange",
-    GREEN: "green",
-    VERMILION: "vermilion",
-    SKY: "sky",
-    PURPLE: "purple",
-}
-STYLE: dict[str, Any] = {
-    "font.size": 10.5,
-    "axes.titlesize": 10.5,
-    "axes.labelsize": 10.5,
-    "xtick.labelsize": 10,
-    "ytick.labelsize": 10,
-    "legend.fontsize": 10,
-    "legend.frameon": False,
-    "legend.handlelength": 1.4,
-    "legend.columnspacing": 1.2,
-    "legend.borderaxespad": 0.2,
-    "legend.borderpad": 0,
-    "text.color": INK,
-    "axes.labelcolor": INK,
-    "axes.edgecolor": MUTED,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.facecolor": "none",
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "xtick.major.width": 0.7,
-    "ytick.major.width": 0.7,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
-    "axes.axisbelow": True,
-    "lines.linewidth": 1.6,
-    "lines.markersize": 4.5,
-    "svg.fonttype": "none",
-    "text.parse_math": False,  # names of layers and subjects are data, never formulas
-    "text.usetex": False,
-}
+__all__ = [
+    "BLUE", "GREEN", "GRID", "INK", "MARKERS", "MUTED", "ORANGE", "PAPER", "PURPLE", "SERIES", "SKY", "STYLE",
+    "VARIABLES", "VERMILION", "WIDTH", "DepthAxis", "Panel", "clean", "draw", "drawings", "legend_above",
+]  # fmt: skip
 SVG, XLINK = "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -107,6 +73,29 @@ class Panel:
         return data_uri(self.table)
 
 
+@dataclass(frozen=True)
+class Drawing:
+    """What a plot was drawn from, to be drawn again as a file; see `drawings`."""
+
+    name: str
+    paint: Callable[[Axes], None]
+    size: tuple[float, float]
+
+
+_DRAWINGS: ContextVar[list[Drawing] | None] = ContextVar("drawings", default=None)
+
+
+@contextlib.contextmanager
+def drawings() -> Iterator[list[Drawing]]:
+    """Collect everything that `draw` draws inside the block."""
+    kept: list[Drawing] = []
+    token = _DRAWINGS.set(kept)
+    try:
+        yield kept
+    finally:
+        _DRAWINGS.reset(token)
+
+
 def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, float] = (WIDTH, 3.05)) -> Markup:
     """Let a function paint on axes in the house style; the result is an `<svg>` element to be placed in a page.
 
@@ -122,6 +111,9 @@ def draw(name: str, alt: str, paint: Callable[[Axes], None], size: tuple[float, 
     from matplotlib import rc_context
     from matplotlib.figure import Figure
 
+    kept = _DRAWINGS.get()
+    if kept is not None:
+        kept.append(Drawing(name, paint, size))
     style: Any = {**STYLE, "svg.hashsalt": name}
     with rc_context(style):
         figure = Figure(figsize=size, layout="constrained")

@@ -106,7 +106,7 @@ def layer_weights(result: Result) -> Panel | None:
     caption = f"Weights {learned}; the layers' features are brought to one size first, so that weights can be compared."
     table = csv_text([{"layer": name, "weight": w} for name, w in zip(names, weights, strict=True)])
     return Panel(
-        "layer-weights", "Layers of the mixture", caption, alt, draw("weights", alt, paint, (WIDTH, 2.4)), table
+        "layer-weights", "Layers of the mixture", caption, alt, draw("layer-weights", alt, paint, (WIDTH, 2.4)), table
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,14 +15,21 @@ from brainalign.errors import InputError
 from brainalign.files import write_text
 from brainalign.report import words
 
+STYLES = ("report.css", "gallery.css")
 TEMPLATES = Path(__file__).parent / "templates"
 TABLE_BYTES_MAX = 16 * 2**20
 TABLE_ROWS_MAX = 20_000
 TEXT_BYTES_MAX = 2**20
 
 
-def write_page(template: str, out: Path, **context: Any) -> Path:
-    """Fill a template and write the page atomically; all text is escaped."""
+def write_page(template: str, out: Path, *, scripts: Sequence[str] = (), **context: Any) -> Path:
+    """Fill a template and write the page atomically; all text is escaped.
+
+    Parameters
+    ----------
+    scripts : sequence of str
+        Names of our own scripts in `templates/`. The page's policy names each by its hash: nothing else can run.
+    """
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
     from markupsafe import Markup
 
@@ -35,10 +43,20 @@ def write_page(template: str, out: Path, **context: Any) -> Path:
     for name in ("percent", "interval", "points", "points_interval", "p_value", "duration", "plural"):
         environment.filters[name] = getattr(words, name)
     environment.tests["web_address"] = lambda text: str(text).startswith(("https://", "http://"))
-    style = Markup((TEMPLATES / "report.css").read_text(encoding="utf-8"))  # our own file
-    page = environment.get_template(template).render(css=style, version=__version__, **context)
+    style = Markup("".join((TEMPLATES / name).read_text(encoding="utf-8") for name in STYLES))  # our own files
+    code = [(TEMPLATES / name).read_text(encoding="utf-8") for name in ("page.js", *scripts)]
+    page = environment.get_template(template).render(
+        css=style, code=[Markup(text) for text in code], policy=_policy(code), version=__version__, **context
+    )
     write_text(out, page.encode("utf-8", "replace").decode("utf-8"))  # names from JSON may hold lone surrogates
     return out
+
+
+def _policy(code: Sequence[str]) -> str:
+    """What a browser may do with the page: show pictures that lie in it, and run these scripts."""
+    hashes = [base64.b64encode(hashlib.sha256(text.encode("utf-8")).digest()).decode() for text in code]
+    scripts = " ".join(f"'sha256-{one}'" for one in hashes)
+    return f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}"
 
 
 def read_table(path: Path) -> list[dict[str, str]]:

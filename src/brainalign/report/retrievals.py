@@ -55,6 +55,28 @@ class Retrieval:
 
 
 @dataclass(frozen=True)
+class Confusion:
+    """An image that was taken for another one: the other came first when it had been shown.
+
+    Attributes
+    ----------
+    shown, taken_for : str
+    queries : int
+        How often; more than once only where an image has several queries.
+    mutual : bool
+        Whether the other one was taken for this one, too.
+    deficit : float
+        How far the other one was ahead, in standard deviations of the query's similarities; the mean over queries.
+    """
+
+    shown: str
+    taken_for: str
+    queries: int
+    mutual: bool
+    deficit: float
+
+
+@dataclass(frozen=True)
 class Hub:
     """A gallery image that came first for queries that showed something else."""
 
@@ -121,6 +143,32 @@ class Retrievals:
         counts = np.bincount(wrong, minlength=len(self.gallery_ids))
         order = np.argsort(-counts, kind="stable")[:n]
         return [Hub(self.gallery_ids[c], int(counts[c])) for c in order if counts[c] > 1]
+
+    def confusions(self, n: int) -> list[Confusion]:
+        """Pairs that were taken for one another: mutual ones first, then the frequent, then the clearest."""
+        first = self.similarity.argmax(axis=1)
+        spread = np.maximum(self.similarity.std(axis=1), 1e-12)
+        deficits: dict[tuple[int, int], list[float]] = {}
+        for query in np.flatnonzero(self._margin < 0):  # a tie confuses nothing
+            pair = (int(self.targets[query]), int(first[query]))
+            deficits.setdefault(pair, []).append(float(-self._margin[query] / spread[query]))
+        found, listed = [], set[tuple[int, int]]()
+        for (shown, other), values in deficits.items():
+            if (other, shown) not in listed:
+                listed.add((shown, other))
+                back = deficits.get((other, shown), [])
+                both = [*values, *back]
+                names = self.gallery_ids[shown], self.gallery_ids[other]
+                found.append(Confusion(*names, len(both), bool(back), float(np.mean(both))))
+        return sorted(found, key=lambda c: (not c.mutual, -c.queries, -c.deficit))[:n]
+
+    def nearest(self, query: int, n: int) -> NDArray[np.intp]:
+        """Columns of the gallery images nearest to a query, nearest first."""
+        return np.argsort(-self.similarity[query], kind="stable")[:n]
+
+    def margin(self, query: int) -> float:
+        """Similarity to the shown image minus that to the best other one."""
+        return float(self._margin[query])
 
     def cumulative(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """For k = 1 ... gallery size (thinned where large): share of queries with their image among the first k."""

@@ -6,19 +6,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from brainalign.analysis.registry import ANALYSES
 from brainalign.evaluation import smallest_detectable_difference
 from brainalign.evaluation.result import Result, read_result
 from brainalign.report import fit_figures, loss_figures, run_figures
-from brainalign.report.beside import rivals, scores_panel
+from brainalign.report.beside import beside_panels, rivals
 from brainalign.report.caveats import run_caveats
-from brainalign.report.page import TABLE_BYTES_MAX, data_uri, number, read_small, read_table, write_page
+from brainalign.report.embedded import run_analyses
+from brainalign.report.figures import Panel
+from brainalign.report.gallery import build_gallery
+from brainalign.report.page import TABLE_BYTES_MAX, csv_text, data_uri, number, read_small, read_table, write_page
 from brainalign.report.pictures import Pictures
+from brainalign.report.query_signals import read_query_signals
 from brainalign.report.retrievals import Retrievals
+from brainalign.report.verdict import verdict
 from brainalign.report.words import times
 from brainalign.stimuli import StimulusSet
 
-N_PICTURE_ROWS = 5
+N_PICTURE_ROWS = 3  # examples; the gallery holds all
 N_HUBS = 6
+N_PAIRS = 6
 HISTORY = ("epoch", "train_loss", "validation_loss")
 SETTINGS = ("validation_loss",)
 CANDIDATES = ("depth", "validation_loss", "validation_top1", "validation_mrr")
@@ -62,7 +69,6 @@ def write_run_report(
     if trained and "train_brain_image" in history[0]:  # several terms: validation has the brain-image one
         history = [{**row, "train_loss": number(row, "train_brain_image", place / "history.csv")} for row in history]
     candidates = _numbers(place / "candidates.csv", CANDIDATES)
-    pictures, others = Pictures(stimuli), rivals(place, beside)
     panels = [
         run_figures.learning_curve(history, result.selection.epoch)
         if trained
@@ -74,27 +80,106 @@ def write_run_report(
         run_figures.stored_epochs(result),
         run_figures.cumulative_ranks(retrievals),
     ]
+    return write_run_page(
+        place,
+        result,
+        retrievals,
+        stimuli,
+        out=out,
+        beside=beside,
+        panels=panels,
+        last_epoch=len(history) if trained else None,
+        files=("result.json", "history.csv", "candidates.csv", "recipe.yaml"),
+    )
+
+
+def write_run_page(
+    place: Path,
+    result: Result,
+    retrievals: Retrievals,
+    stimuli: StimulusSet | None,
+    *,
+    out: str | Path | None,
+    beside: Sequence[str | Path],
+    panels: Sequence[Panel | None],
+    files: tuple[str, ...],
+    last_epoch: int | None = None,
+) -> Path:
+    """The page of anything that has a `result.json` and `predictions.npz`: a run or a stack of runs.
+
+    Parameters
+    ----------
+    panels : sequence of Panel or None
+        How it was trained and chosen.
+    files : tuple of str
+        Files of the folder that can be saved from the page.
+    last_epoch : int, optional
+        Number of epochs trained.
+    """
+    test, others = result.metrics.test, rivals(place, beside)
+    caveats = run_caveats(result, stored_top1=retrievals.top1, last_epoch=last_epoch)
+    pictures = Pictures(stimuli)
+    signals = read_query_signals(place, len(retrievals.query_ids))
     return write_page(
         "run.html",
         Path(out) if out is not None else place / "report.html",
+        scripts=("gallery.js",),
         result=result,
-        scores=[("test", result.metrics.test), ("validation", result.metrics.validation)],
+        scores=[("test", test), ("validation", result.metrics.validation)],
         headline=run_figures.headline(result),
+        verdict=verdict(
+            test.top1, test.top1_ci95, test.chance_top1, test.permutation_p, caveats, virtual=result.virtual
+        ),
         rivals=others,
-        rivals_panel=scores_panel(result, others) if others else None,
+        rivals_panels=beside_panels(place, result, others) if others else [],
         panels=[panel for panel in panels if panel is not None],
-        caveats=run_caveats(result, stored_top1=retrievals.top1, last_epoch=len(history) if trained else None),
-        ratio=times(result.metrics.test.top1 / result.metrics.test.chance_top1),
-        smallest=smallest_detectable_difference(result.metrics.test.n_queries, result.metrics.test.top1),
+        analyses=run_analyses(place, result.modality, ANALYSES),
+        caveats=caveats,
+        ratio=times(test.top1 / test.chance_top1),
+        smallest=smallest_detectable_difference(test.n_queries, test.top1),
+        score=score_name(result),
+        gallery=build_gallery(retrievals, pictures, signals, lead=lead_name(result)),
+        in_time=signals is not None and signals.in_time,
+        signals_cut=signals.cut if signals is not None else "",
         best=retrievals.best(N_PICTURE_ROWS),
         drawn=retrievals.drawn(N_PICTURE_ROWS),
         worst=retrievals.worst(N_PICTURE_ROWS),
         hubs=retrievals.hubs(N_HUBS),
+        confusions=retrievals.confusions(N_PAIRS),
+        mistakes=mistakes_table(retrievals),
         pictures=pictures,
         recipe_yaml=read_small(place / "recipe.yaml"),
-        files=downloads(place, ("result.json", "history.csv", "candidates.csv", "recipe.yaml")),
+        files=downloads(place, files),
         title=run_title(result),
     )
+
+
+def score_name(result: Result) -> str:
+    """What the stored similarities are, in words."""
+    if result.encoder in ("ridge", "random"):
+        return {"ridge": "scaled cosine similarity", "random": "guessed score"}[result.encoder]
+    return "cosine similarity" if result.selection.epoch is not None else "log-likelihood below that of the first"
+
+
+def lead_name(result: Result) -> str:
+    """What a lead of one image over another is counted in."""
+    name = score_name(result)
+    return "nats of log-likelihood" if name.startswith("log") else f"of {name}"
+
+
+def mistakes_table(retrievals: Retrievals) -> str:
+    """Hubs and pairs that were taken for one another as CSV in an address: all of them."""
+    n = len(retrievals.query_ids)
+    rows: list[dict[str, Any]] = [
+        {"kind": "hub", "image": h.stimulus_id, "other": "", "queries": h.wrongly_first, "mutual": "", "deficit_sd": ""}
+        for h in retrievals.hubs(n)
+    ]
+    for c in retrievals.confusions(n):
+        rows.append(
+            {"kind": "pair", "image": c.shown, "other": c.taken_for, "queries": c.queries, "mutual": c.mutual}
+            | {"deficit_sd": round(c.deficit, 4)}
+        )
+    return data_uri(csv_text(rows))
 
 
 def run_title(result: Result) -> str:

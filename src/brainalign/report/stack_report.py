@@ -6,18 +6,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainalign.evaluation import smallest_detectable_difference
 from brainalign.evaluation.result import read_result
 from brainalign.report import run_figures
-from brainalign.report.beside import rivals, scores_panel
-from brainalign.report.caveats import run_caveats
 from brainalign.report.figures import BLUE, MUTED, WIDTH, Panel, clean, draw
-from brainalign.report.page import csv_text, read_small, write_page
-from brainalign.report.pictures import Pictures
+from brainalign.report.page import csv_text
 from brainalign.report.retrievals import Retrievals
-from brainalign.report.run_report import N_HUBS, N_PICTURE_ROWS, downloads, run_title
+from brainalign.report.run_report import write_run_page
 from brainalign.report.stack_file import FILE, StackFile, read_stack
-from brainalign.report.words import percent, times
+from brainalign.report.words import percent
 from brainalign.stimuli import StimulusSet
 
 if TYPE_CHECKING:
@@ -50,27 +46,15 @@ def write_stack_report(
     """
     place = Path(folder)
     result, stack, retrievals = read_result(place), read_stack(place), Retrievals(place)
-    others, test = rivals(place, beside), result.metrics.test
-    return write_page(
-        "run.html",
-        Path(out) if out is not None else place / "report.html",
-        result=result,
-        scores=[("test", test), ("validation", result.metrics.validation)],
-        headline=run_figures.headline(result),
-        rivals=others,
-        rivals_panel=scores_panel(result, others) if others else None,
+    return write_run_page(
+        place,
+        result,
+        retrievals,
+        stimuli,
+        out=out,
+        beside=beside,
         panels=[members_panel(stack), run_figures.cumulative_ranks(retrievals)],
-        caveats=run_caveats(result, stored_top1=retrievals.top1),
-        ratio=times(test.top1 / test.chance_top1),
-        smallest=smallest_detectable_difference(test.n_queries, test.top1),
-        best=retrievals.best(N_PICTURE_ROWS),
-        drawn=retrievals.drawn(N_PICTURE_ROWS),
-        worst=retrievals.worst(N_PICTURE_ROWS),
-        hubs=retrievals.hubs(N_HUBS),
-        pictures=Pictures(stimuli),
-        recipe_yaml=read_small(place / "recipe.yaml"),
-        files=downloads(place, ("result.json", FILE, "recipe.yaml")),
-        title=run_title(result),
+        files=("result.json", FILE, "recipe.yaml"),
     )
 
 

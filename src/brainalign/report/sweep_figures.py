@@ -102,7 +102,7 @@ def panels(sweep: SweepFile) -> list[Panel]:
     if sweep.choices:
         found += [choice_curve(sweep, "validation"), choice_curve(sweep, "test")]
         names = {axis.name for axis in sweep.choices if len(axis.values) > 1}
-        if names & set(LAYER_AXES) and "pooling" in names:
+        if names & set(LAYER_AXES) and names & {"pooling", "backbone"}:
             found.append(heat_map(sweep))
     if len(sweep.summary.conditions) > 1:
         found.append(conditions(sweep))

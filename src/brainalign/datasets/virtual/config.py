@@ -277,6 +277,53 @@ class VirtualBrainConfig:
         return values | {"late_backbone": self.backbone, "late_layer": ",".join(self.layers)}
 
 
+def options_in_name(text: str) -> tuple[str, dict[str, str]]:
+    """Preset and options behind the first colon of a data set's name; no comma in it, as commas separate data sets.
+
+    Raises
+    ------
+    InputError
+        If an option stands there twice.
+
+    Examples
+    --------
+    >>> options_in_name("small:pathways=late:late_layer=9+17")
+    ('small', {'pathways': 'late', 'late_layer': '9,17'})
+    """
+    preset, options = "", {}
+    for place, word in enumerate(text.split(":")):
+        key, mark, value = word.partition("=")
+        if not mark and place == 0:
+            preset = word
+        elif not mark or key in options:
+            problem = f"option '{key}' twice" if mark else f"'{word}', expected option=value"
+            raise InputError(f"the name has {problem}", where=text, hint="such as virtual-eeg:small:noise=2")
+        else:
+            options[key] = value.replace("+", ",")
+    return preset, options
+
+
+def options_for_name(config: VirtualBrainConfig) -> list[str]:
+    """Options that are not the default ones, as `options_in_name` reads them.
+
+    Examples
+    --------
+    >>> options_for_name(VirtualBrainConfig(same_network=True, noise=2.0, late_layer="9,17"))
+    ['late_layer=9+17', 'same_network=true', 'noise=2']
+    """
+    default = VirtualBrainConfig()
+    found = []
+    for field in fields(config):
+        value = getattr(config, field.name)
+        if value == getattr(default, field.name):
+            continue
+        text = (
+            str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
+        )
+        found.append(f"{field.name}={text.replace(',', '+')}")
+    return found
+
+
 def _convert(name: str, kind: str, value: Any, dataset: str) -> Any:
     """Bring one option to the type of its field."""
     if value is None and "None" in kind:

@@ -22,7 +22,13 @@ from brainalign.datasets.virtual.brain import (
     saturate,
     source_layers,
 )
-from brainalign.datasets.virtual.config import Preset, VirtualBrainConfig, VoxelPreset
+from brainalign.datasets.virtual.config import (
+    Preset,
+    VirtualBrainConfig,
+    VoxelPreset,
+    options_for_name,
+    options_in_name,
+)
 from brainalign.datasets.virtual.early import early_cells, early_features
 from brainalign.datasets.virtual.pictures import (
     Progress,
@@ -53,7 +59,7 @@ class VirtualDataset(Dataset):
     root : path-like, optional
         Not used: everything is made here.
     preset : {'small', 'full'}, optional
-        'small' by default.
+        'small' by default; options may follow it, as in `name`.
     cache_dir : path-like, optional
         Where pictures and features are kept; the user's cache folder by default.
     **options
@@ -77,9 +83,10 @@ class VirtualDataset(Dataset):
         cache_dir: str | Path | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(root, preset=preset or "small")
-        self.size: Any = self.sizes[preset or "small"]
-        self.config = VirtualBrainConfig.from_options(type(self).info.name, self.unused_options, **options)
+        size, named = options_in_name(preset or "")
+        super().__init__(root, preset=size or "small")
+        self.size: Any = self.sizes[size or "small"]
+        self.config = VirtualBrainConfig.from_options(type(self).info.name, self.unused_options, **{**named, **options})
         self._cache_dir = cache_dir
         self._pictures: StimulusSet | None = None
         self._banks: FeatureSet | None = None
@@ -89,8 +96,11 @@ class VirtualDataset(Dataset):
 
     @property
     def name(self) -> str:
-        """Registry name and preset; says so where the decoding target itself is planted."""
-        return super().name + ("[same-network]" if self.config.same_network else "")
+        """Registry name, preset, and the options that are not the default ones: what opens the same data again.
+
+        Such as `virtual-eeg:small:pathways=late:noise=2`.
+        """
+        return super().name + "".join(f":{word}" for word in options_for_name(self.config))
 
     @property
     def subjects(self) -> tuple[str, ...]:

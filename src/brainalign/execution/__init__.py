@@ -1,0 +1,1 @@
+"""Runs, sweeps and tables: what the commands of the program do."""
