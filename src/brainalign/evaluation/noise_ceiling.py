@@ -140,6 +140,23 @@ def correlation(a: NDArray[Any], b: NDArray[Any]) -> Array:
     return found
 
 
+def covariance(a: NDArray[Any], b: NDArray[Any]) -> Array:
+    """Covariance over the first axis, (n, ...) and (n, ...) to (...).
+
+    Of predicted with recorded signals it is the variance explained, in squared units: noise does not add to it, however
+    its strength changes over time or channels, so its peak is where the response to the image is largest. A correlation
+    is flat around that peak where the noise is small.
+
+    Examples
+    --------
+    >>> covariance(np.array([1.0, -1.0]), np.array([2.0, -2.0])).item()
+    2.0
+    """
+    x, y = (np.asarray(v, dtype=np.float64) for v in (a, b))
+    found: Array = ((x - x.mean(axis=0)) * (y - y.mean(axis=0))).mean(axis=0)
+    return found
+
+
 def noise_corrected(r: NDArray[Any], reliability: NDArray[Any], *, least: float = LEAST_RELIABLE) -> Array:
     """Correlation with the noise-free signal, r / sqrt(reliability); NaN where the reliability is below `least`.
 

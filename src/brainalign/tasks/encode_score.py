@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from brainalign.errors import InputError
 from brainalign.evaluation.ceilings_of import Ceilings, ceilings_of
 from brainalign.evaluation.encoding import median_correlation
-from brainalign.evaluation.noise_ceiling import correlation, noise_corrected
+from brainalign.evaluation.noise_ceiling import correlation, covariance, noise_corrected
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
 from brainalign.tasks.trained import Recorded, TrainedRun
@@ -50,10 +50,10 @@ def score_encoding(run: TrainedRun, expected: Array, recorded: Recorded) -> Enco
     recording = _selected(run)
     asked = run.aligner.recipe.evaluation.repetitions
     ceilings = ceilings_of(recording, recorded.stimulus_ids, repetitions=asked)
-    r = correlation(expected, recorded.signals)
+    r, explained = correlation(expected, recorded.signals), covariance(expected, recorded.signals)
     corrected = None if ceilings is None else noise_corrected(r, ceilings.by_variance)
     regions = _regions(recording)
-    rows = _rows(recording, r, ceilings, corrected, regions)
+    rows = _rows(recording, r, explained, ceilings, corrected, regions)
     summary: dict[str, Any] = {
         "n_images": len(expected),
         "repetitions": float(np.mean(recorded.counts)),
@@ -61,7 +61,7 @@ def score_encoding(run: TrainedRun, expected: Array, recorded: Recorded) -> Enco
         "noise_corrected": None,
         "reliability": None,
         "by_region": _by_region(r, corrected, regions),
-        "by_time": _by_time(recording, r, corrected),
+        "by_time": _by_time(recording, r, explained, corrected),
         "note": NO_REPEATS if ceilings is None else None,
     }
     if ceilings is not None:
@@ -94,13 +94,19 @@ def _regions(recording: Recording) -> list[str]:
 
 
 def _rows(
-    recording: Recording, r: Array, ceilings: Ceilings | None, corrected: Array | None, regions: list[str]
+    recording: Recording,
+    r: Array,
+    explained: Array,
+    ceilings: Ceilings | None,
+    corrected: Array | None,
+    regions: list[str],
 ) -> list[dict[str, Any]]:
     rows = []
     for c, name in enumerate(recording.ch_names):
         for t, time in enumerate(recording.times):
             row: dict[str, Any] = {"channel": name, "region": regions[c], "time_s": round(float(time), 6)}
             row["pearson"] = round(float(r[c, t]), 6)
+            row["explained"] = float(f"{explained[c, t]:.6g}")
             row["reliability"] = None if ceilings is None else round(float(ceilings.by_variance[c, t]), 6)
             row["reliability_by_halves"] = None if ceilings is None else round(float(ceilings.by_halves[c, t]), 6)
             value = float("nan") if corrected is None else float(corrected[c, t])
@@ -118,9 +124,11 @@ def _by_region(r: Array, corrected: Array | None, regions: list[str]) -> list[Ma
     ]
 
 
-def _by_time(recording: Recording, r: Array, corrected: Array | None) -> list[Mapping[str, Any]]:
+def _by_time(recording: Recording, r: Array, explained: Array, corrected: Array | None) -> list[Mapping[str, Any]]:
+    """`mean_explained`: variance of the recorded signals that the generated ones explain, mean over channels."""
     return [
-        {"time_s": round(float(time), 6)} | _medians(r[:, t], None if corrected is None else corrected[:, t])
+        {"time_s": round(float(time), 6), "mean_explained": float(f"{explained[:, t].mean():.6g}")}
+        | _medians(r[:, t], None if corrected is None else corrected[:, t])
         for t, time in enumerate(recording.times)
     ]
 
