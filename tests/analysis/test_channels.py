@@ -205,6 +205,7 @@ def virtual(tmp_path_factory, shared_cache):
     return found
 
 
+@pytest.mark.slow  # test_channels_measures.py has the same on signals made in a moment
 def test_encoding_strength_follows_the_planted_signal_to_noise_ratio(virtual):
     one = numbers(virtual["both"])
     assert np.corrcoef(one["encoding"]["values"], one["planted_snr"])[0, 1] >= 0.7
@@ -212,6 +213,7 @@ def test_encoding_strength_follows_the_planted_signal_to_noise_ratio(virtual):
     assert any("planted" in finding.text for finding in virtual["both"].findings)
 
 
+@pytest.mark.slow  # `test_signals_without_the_image_show_nothing` is the quick one
 def test_a_brain_without_pathways_shows_nothing(virtual):
     one = numbers(virtual["none"])
     assert min(one["encoding"]["p_corrected"]) > 0.05

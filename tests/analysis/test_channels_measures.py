@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -11,6 +13,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 from torch import nn
 
 from brainalign.alignment.transforms import SignalTransform
+from brainalign.analysis.channels import planted_snr
 from brainalign.analysis.channels_attribution import STEPS, TOLERANCE, attribute
 from brainalign.analysis.channels_data import Channels, Estimates, one_row_an_image, resampling_weights
 from brainalign.analysis.channels_encoding import (
@@ -21,6 +24,7 @@ from brainalign.analysis.channels_encoding import (
     pooled_correlation,
     resampled_correlation,
 )
+from brainalign.analysis.channels_findings import _planted
 from brainalign.analysis.channels_knockout import knock_out
 from brainalign.analysis.channels_pattern import explained_share, haufe_pattern, pattern_of_weights, shared_axes
 from brainalign.analysis.channels_regions import channel_groups, region_of
@@ -279,3 +283,33 @@ def test_sensors_are_placed_by_position_or_by_name():
     placed = np.array([[0.0, 0.1, 0.0], [0.1, 0, 0], [-0.1, 0, 0], [0, -0.1, 0.02]])
     info = sensor_info(channels(["M1", "M2", "M3", "M4"], "meg", placed))
     np.testing.assert_allclose([chan["loc"][:3] for chan in info["chs"]], placed)
+
+
+def test_encoding_strength_follows_planted_signal_to_noise_ratios(rng):
+    """What the virtual brain shows in minutes (test_channels.py): linear responses, noise that differs by channel."""
+    ratios, n, held = np.linspace(0.0, 1.5, 12), 400, 150
+    features = rng.normal(size=(n + held, 10))
+    clean = np.einsum("nd,dct->nct", features, rng.normal(size=(10, 12, 5))) / np.sqrt(10)
+    signals = clean * np.sqrt(ratios)[:, None] + rng.normal(size=clean.shape)
+    fitted, _ = fit_encoding(features[:n].astype(np.float32), signals[:n].astype(np.float32))
+    predicted = fitted(torch.from_numpy(features[n:])).numpy().reshape(held, 12, 5)
+    values = pooled_correlation(predicted, signals[n:])
+    p = corrected_p(values, permuted_correlation(predicted, signals[n:], permutations(held, 199, 0)).max(1))
+    # The best linear prediction correlates as sqrt(ratio / (1 + ratio)).
+    np.testing.assert_allclose(values, np.sqrt(ratios / (1 + ratios)), atol=0.09)
+    assert p[0] > 0.05 and (p[2:] == 1 / 200).all()
+
+
+def test_planted_ratios_are_those_of_the_channels_that_the_run_takes(rng):
+    truth = {"ch_names": ["Pz", "O1", "Oz", "O2", "PO7"], "snr": np.array([0.1, 0.5, 0.9, 0.7, 0.3])}
+    taken = ("O1", "O2", "Oz", "PO7")
+    session = SimpleNamespace(dataset=SimpleNamespace(truth=lambda subject: truth), leaves_out=lambda subject: False)
+    run = SimpleNamespace(session=session, result=SimpleNamespace(virtual=True, subject="1"))
+    material = SimpleNamespace(run=run, channels=Channels(taken, "eeg", "uV", None, None, {}))
+    planted = planted_snr(material, "validation")
+    assert planted == {"O1": 0.5, "O2": 0.7, "Oz": 0.9, "PO7": 0.3}
+    whole = SimpleNamespace(values=np.array([0.2, 0.3, 0.4, 0.1]))
+    text = _planted(SimpleNamespace(encoding=SimpleNamespace(whole=whole)), planted)
+    assert "correlate over 4 channels with r = 1.00" in text and "by ranks 1.00" in text
+    run.result.virtual = False
+    assert planted_snr(material, "validation") is None

@@ -132,7 +132,7 @@ def test_page_from_the_command_line(pictures, tmp_path, capsys):
     document = json.loads((out / "analysis.json").read_text())
     assert document["options"]["transform"] == "vse?scales=1,2"
     files = {file for part in (*document["figures"], *document["tables"]) for file in part["files"]}
-    assert {path.name for path in out.iterdir()} == files | {"index.html", "analysis.json"}
+    assert {path.name for path in out.iterdir()} == files | {"index.html", "analysis.json", "panels.json"}
     with open(out / "pictures.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["picture"] for row in rows] == ["a b.jpg", "wide.png"]
@@ -141,7 +141,7 @@ def test_page_from_the_command_line(pictures, tmp_path, capsys):
         assert [row["map"] for row in csv.DictReader(file)][-1] == "antagonism"
     page = (out / "index.html").read_text()
     assert page.count("data:image/png;base64") >= 18  # nine panels a picture, inside of the page
-    assert "Antagonism R_a" in page and "<script" not in page
+    assert "Antagonism R_a" in page and "<script src" not in page
 
 
 @pytest.mark.parametrize(

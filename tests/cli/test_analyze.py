@@ -55,14 +55,14 @@ def test_layers_writes_a_page_that_is_complete_in_itself(swept, own, tmp_path, c
     assert f"page: {out / 'index.html'}" in shown
     assert "not measured: Concept accuracy" in shown
     page = (out / "index.html").read_text()
-    assert "<script" not in page
+    assert "<script src" not in page
     assert re.findall(r'(?:src|href)="(?!#|data:)[^"]*"', page) == []
     document = json.loads((out / "analysis.json").read_text())
     assert document["schema"] == "brainalign.analysis/1"
     assert document["paths"] == [str(swept)]
     assert document["options"]["root"] == str(own)
     files = {file for part in (*document["figures"], *document["tables"]) for file in part["files"]}
-    assert {path.name for path in out.iterdir()} == files | {"index.html", "analysis.json"}
+    assert {path.name for path in out.iterdir()} == files | {"index.html", "analysis.json", "panels.json"}
     assert {"test.svg", "test.png", "test.csv", "comparison.csv"} <= files
 
 

@@ -375,3 +375,8 @@ def test_registered_and_opened_without_a_folder() -> None:
     assert dataset.facts() == {"name": "bids"}
     with pytest.raises(InputError, match="needs a folder; give it with --root DIR"):
         dataset.check()
+
+
+def test_an_option_given_again_as_the_name_has_it_is_fine() -> None:
+    """As `--data-option` of an analysis, beside the name that the run stored."""
+    assert BidsOptions.read("task=a:band=0.1+40", task=["a"], band="0.1,40") == BidsOptions.read("task=a:band=0.1+40")

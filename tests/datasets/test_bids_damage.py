@@ -14,6 +14,7 @@ import pytest
 from bids_support import eeg_run, events_of, ieeg_run, meg_run, write_stimuli
 
 from brainalign.datasets import open_dataset
+from brainalign.datasets.bids.layout import all_runs
 from brainalign.errors import InputError
 
 pytest.importorskip("mne_bids")
@@ -317,3 +318,17 @@ def test_without_mne_bids(made: Path, tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setitem(__import__("sys").modules, "mne_bids", None)
     with pytest.raises(InputError, match=r"needs MNE-BIDS; pip install 'brainalign\[bids\]'"):
         open_dataset("bids", made, cache_dir=tmp_path).recording("01")
+
+
+def test_a_root_that_is_the_current_folder_ends_its_search(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A missing table is looked for up to the root and no farther, though '.' is its own parent."""
+    shutil.copytree(made, tmp_path / "ds", symlinks=True)
+    for table in (tmp_path / "ds").rglob("*_channels.tsv"):
+        table.unlink()
+    monkeypatch.chdir(tmp_path / "ds")
+    run = all_runs(Path())[0]
+    assert run.beside("channels.tsv") is None
+    (tmp_path / "ds" / "task-view_channels.tsv").write_text("name\n")
+    assert run.beside("channels.tsv") == Path("task-view_channels.tsv")

@@ -261,7 +261,7 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], text: str)
 def test_other_bad_names_are_refused_in_one_line(tiny: Any) -> None:
     with pytest.raises(InputError, match="no subject '7'"):
         tiny().recording("7")
-    with pytest.raises(InputError, match=r"unknown stimulus of virtual-meg:tiny 'virtual/c00'"):
+    with pytest.raises(InputError, match=r"unknown stimulus of virtual-meg:tiny:\S+ 'virtual/c00'"):
         tiny().drive(["virtual/c00"])
 
 

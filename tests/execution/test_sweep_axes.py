@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -103,7 +105,7 @@ def test_the_closed_form_run_says_what_it_chose(runs):
     assert result.calibration.log_loss == pytest.approx(truth, rel=1e-4)
 
 
-def test_comparing_sweeps_pools_their_chosen_rows(runs):
+def test_comparing_sweeps_pools_their_chosen_rows(runs, tmp_path):
     found = compare_runs(runs / "sweep-mixed", runs / "sweep-one")
     assert found["conditions"] == 2
     hits = [
@@ -111,8 +113,17 @@ def test_comparing_sweeps_pools_their_chosen_rows(runs):
     ]
     assert found["top1"]["difference"] == pytest.approx(hits[0].mean() - hits[1].mean())
     assert found["n_queries"] == 2 * found["n_images"]
+    # One run has one of the two seeds: the sweep's hits are averaged over its seeds.
+    found = compare_runs(runs / "sweep-mixed", runs / "one")
+    assert found["conditions"] == 1
+    alone = hits_of_run(runs / "one")[1]
+    assert found["top1"]["difference"] == pytest.approx(hits[0].mean() - alone.mean())
+    other = tmp_path / "other"
+    shutil.copytree(runs / "one", other)
+    result = json.loads((other / "result.json").read_text()) | {"split": 3}
+    (other / "result.json").write_text(json.dumps(result))
     with pytest.raises(InputError, match="not tested on the images"):
-        compare_runs(runs / "sweep-mixed", runs / "one")
+        compare_runs(runs / "sweep-mixed", other)
     with pytest.raises(InputError, match="not the folder of a run"):
         compare_runs(runs / "one", runs)
 

@@ -100,3 +100,15 @@ def test_hostile_panels_do_not_reach_the_page(read_page, make_run, tmp_path):
     (folder / "panels.json").write_text(json.dumps(document))
     with pytest.raises(InputError, match=r"panels\.0\.name"):
         write_run_report(tmp_path / "run", None)
+
+
+def test_drawings_nested_without_end_are_refused(tmp_path):
+    svg = '<svg xmlns="http://www.w3.org/2000/svg">' + "<g>" * 3000 + "</g>" * 3000 + "</svg>"
+    with pytest.raises(InputError, match="nested too deep"):
+        harmless(svg, "own", "said", tmp_path)
+
+
+def test_addresses_spelt_with_backslashes_are_left_out(tmp_path):
+    svg = '<svg xmlns="http://www.w3.org/2000/svg"><rect style="fill: \\75rl(https://example.org/x)" width="3"/></svg>'
+    found = str(harmless(svg, "own", "said", tmp_path))
+    assert "example.org" not in found and 'width="3"' in found

@@ -93,3 +93,27 @@ def test_pickles_are_not_read(tmp_path):
     np.savez(tmp_path / FILE, **held | {"unit": np.array([{"a": 1}], dtype=object)})
     with pytest.raises(InputError, match="damaged"):
         read_query_signals(tmp_path, 3)
+
+
+def test_damage_anywhere_is_told_in_one_line(tmp_path):
+    """Bytes changed at random: inside compressed numbers, headers of arrays and of the archive."""
+    rng = np.random.default_rng(3)
+    path = write_query_signals(tmp_path, rng.normal(size=(50, 2, 60)), Channels(names(2)))
+    whole, refused = path.read_bytes(), 0
+    for _ in range(400):
+        damaged = bytearray(whole)
+        damaged[rng.integers(len(whole))] = rng.integers(256)
+        path.write_bytes(bytes(damaged))
+        try:
+            read_query_signals(tmp_path, 50)
+        except InputError:
+            refused += 1
+    assert refused > 300
+
+
+def test_a_file_that_would_unpack_to_too_much_is_refused(tmp_path, monkeypatch):
+    write_query_signals(tmp_path, np.ones((3, 2, 20)), Channels(names(2)))
+    monkeypatch.setattr("brainalign.report.query_signals.BYTES_MAX", 100)
+    with pytest.raises(InputError) as caught:
+        read_query_signals(tmp_path, 3)
+    assert caught.value.problem == "is larger than 100 bytes"
