@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import threading
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any, TypeVar
 
 from brainalign.errors import InputError
 from brainalign.execution.progress import Reporter
 
 Found = TypeVar("Found")
+WATCH_SECONDS = 1.0
 
 
 def cores() -> int:
@@ -50,6 +54,8 @@ def in_processes(
 
     Raises
     ------
+    InputError
+        If a process dies, of too little memory for example.
     Exception
         Whatever the first failing call raises; those that wait are not started then.
     """
@@ -57,7 +63,7 @@ def in_processes(
     context = multiprocessing.get_context("spawn")  # a forked process inherits locks of torch's threads
     with (
         reporter.step(title) as tick,
-        ProcessPoolExecutor(jobs, mp_context=context, initializer=_share, initargs=(threads,)) as pool,
+        ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads, os.getpid())) as pool,
     ):
         waiting = {pool.submit(work, *arguments): place for place, arguments in enumerate(calls)}
         found: dict[int, Found] = {}
@@ -65,16 +71,30 @@ def in_processes(
             for number, done in enumerate(as_completed(waiting), start=1):
                 found[waiting[done]] = done.result()
                 tick(number, len(calls))
-        except BaseException:
+        except BaseException as error:
+            started = list((getattr(pool, "_processes", None) or {}).values())  # the pool forgets them when it ends
             pool.shutdown(wait=False, cancel_futures=True)
-            for process in list(getattr(pool, "_processes", {}).values()):
+            for process in started:
                 process.terminate()  # whatever it was at goes on from its checkpoint
+            if isinstance(error, BrokenProcessPool):
+                hint = "was memory short? call it again with fewer --jobs: it goes on where it was"
+                raise InputError("a process was killed", where=title, hint=hint) from error
             raise
     return [found[place] for place in range(len(calls))]
 
 
-def _share(threads: int) -> None:
-    """First thing in a new process: as many threads as its share of the cores."""
+def _begin(threads: int, parent: int) -> None:
+    """First thing in a new process: as many threads as its share of the cores; it ends when its parent does.
+
+    A parent that is killed cannot end its processes, and they would train on into a folder that others may take.
+    """
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH_SECONDS)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         os.environ[name] = str(threads)
     import torch
