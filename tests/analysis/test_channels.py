@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -175,6 +176,28 @@ def test_other_families(recipe, own, tmp_path, shared_cache, options):
         share = one["pattern"]["share"]["values"]
         assert min(share[NAMES.index(name)] for name in KNOWING) > np.median(share) + 0.02
     write_analysis(found, tmp_path / "page")
+
+
+def test_a_block_design_is_said_on_the_page_too(trained, options, tmp_path):
+    copy = shutil.copytree(trained, tmp_path / "run")
+    result = json.loads((copy / "result.json").read_text())
+    result["lint"].append({"code": "block-design", "severity": "note", "text": "Shown in blocks."})
+    (copy / "result.json").write_text(json.dumps(result))
+    found = analyze("channels", [copy], {**options, "attribution": "none"})
+    assert "Shown in blocks." in [finding.text for finding in found.findings if finding.kind == "limit"]
+    plain = analyze("channels", [trained], {**options, "attribution": "none"})
+    assert not any("blocks" in finding.text for finding in plain.findings)
+
+
+def test_images_of_one_concept_are_no_independent_ones(trained, options, monkeypatch):
+    said = "Several of these images show the same concept"
+    plain = analyze("channels", [trained], {**options, "attribution": "none"})
+    assert not any(said in finding.text for finding in plain.findings)
+    monkeypatch.setattr(
+        "brainalign.stimuli.StimulusSet.column", lambda self, name, ids: [f"c{i % 3}" for i in range(len(ids))]
+    )
+    found = analyze("channels", [trained], {**options, "attribution": "none"})
+    assert any(said in finding.text for finding in found.findings)
 
 
 def test_a_run_given_twice_is_refused(trained, options, tmp_path):

@@ -398,7 +398,7 @@ def test_damage_is_refused_in_one_line(root: Path, kind: str) -> None:
         opened(root).recording("01")
     assert "\n" not in str(caught.value)
     kept = [
-        path for path in root.parent.rglob("session.json") if "session01" not in json.loads(path.read_text())["source"]
+        path for path in root.parent.rglob("trials.json") if "session01" not in json.loads(path.read_text())["source"]
     ]
     assert not kept
     assert not list(root.parent.rglob("*.partial"))

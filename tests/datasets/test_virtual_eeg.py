@@ -210,3 +210,22 @@ def test_a_layer_named_twice_is_refused(tiny: Any) -> None:
 
 def test_model_version_is_part_of_the_facts() -> None:
     assert VirtualEEG().facts()["model_version"] == virtual_eeg.MODEL_VERSION
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"late_backbone": "pip:efficientnet-lite1", "late_layer": "9,17"},
+        {"late_backbone": "hf:some/one+two%3A", "noise": 2.0},
+        {"noise": 2.123456789, "jitter_s": 1e-7, "seed": 3},
+        {"same_network": True, "pathways": "late"},
+        {},
+    ],
+)
+def test_the_name_opens_the_same_data_again(options: dict[str, Any]) -> None:
+    """Results hold nothing else to find the data by."""
+    first = open_dataset("virtual-eeg:small", **options)
+    again = open_dataset(first.name)
+    assert again.config == first.config
+    assert again.name == first.name
+    assert "," not in first.name  # commas separate data sets

@@ -320,3 +320,13 @@ def test_comparison_of_runs(look, make_run, shown, tmp_path):
     assert "difference" in watched.page.locator("#beside thead").inner_text()
     for name in ("beside", "beside-ranks", "beside-learning"):
         assert watched.page.locator(f"#figure-{name} svg").is_visible()
+
+
+def test_a_tie_for_the_first_place_is_called_one(look, make_run, tmp_path):
+    """A model that tells no images apart: nothing came first instead of the shown image."""
+    make_run(tmp_path / "run", n=12, similarity=np.zeros((12, 12), dtype=np.float32))
+    page = look(write_run_report(tmp_path / "run", None)).page
+    assert page.locator("#gallery-list .rank").first.inner_text() == "rank 6.5"
+    page.fill("#gallery-search", "i000")  # the first of the gallery, so the first of its row too
+    page.locator("#gallery-list button").click()
+    assert "shares its place" in page.locator("[data-part=words]").inner_text()

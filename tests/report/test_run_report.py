@@ -16,6 +16,7 @@ from PIL import Image
 from brainalign.errors import InputError
 from brainalign.report import write_run_report
 from brainalign.report.query_signals import write_query_signals
+from brainalign.report.run_report import lead_name, score_name
 from brainalign.stimuli import StimulusSet
 
 
@@ -335,3 +336,25 @@ def test_runs_beside_it_come_with_differences_and_curves(read_page, make_run, tm
 
 def similarities(folder):
     return np.load(folder / "predictions.npz")["similarity"]
+
+
+@pytest.mark.parametrize(
+    ("encoder", "epoch", "score", "lead"),
+    [
+        ("linear", 12, "cosine similarity", "of cosine similarity"),
+        ("generative", None, "log-likelihood below that of the first", "nats of log-likelihood"),
+        (
+            "stacked",
+            None,
+            "weighted sum of its runs' scores below that of the first",
+            "of weighted sum of its runs' scores",
+        ),
+        ("bravl", 30, "score", "of score"),
+        ("ridge", None, "scaled cosine similarity", "of scaled cosine similarity"),
+    ],
+)
+def test_scores_are_called_what_they_are(make_run, tmp_path, encoder, epoch, score, lead):
+    result = make_run(tmp_path / "run", encoder=encoder)
+    selection = result.selection.model_copy(update={"epoch": epoch})
+    result = result.model_copy(update={"selection": selection})
+    assert (score_name(result), lead_name(result)) == (score, lead)

@@ -216,3 +216,17 @@ def test_damaged_summary_is_named(make_sweep, tmp_path, changes, said):
 def test_unfinished_sweep(tmp_path):
     with pytest.raises(InputError, match=r"sweep\.json"):
         write_sweep_report(tmp_path, no_pictures)
+
+
+@pytest.mark.parametrize(("p", "said"), [(0.0005, "times better than guessing"), (0.3, "Not clearly better")])
+def test_without_a_pooled_interval_every_condition_must_be_above_chance(
+    read_page, make_sweep, make_run, tmp_path, p, said
+):
+    summary = make_sweep(tmp_path / "sweep", splits=(0, 1))
+    place = tmp_path / "sweep" / summary["conditions"][1]["run"]
+    make_run(place, n=40, split=1)
+    document = json.loads((place / "result.json").read_text())
+    document["metrics"]["test"]["permutation_p"] = p
+    (place / "result.json").write_text(json.dumps(document))
+    text = read_page(write_sweep_report(tmp_path / "sweep", no_pictures)).text
+    assert said in text and "the largest of 2 p-values" in text

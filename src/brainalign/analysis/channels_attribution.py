@@ -131,13 +131,13 @@ def measure_attribution(
     (values, gap) = one_row_an_image(held.query_ids, raw.values, raw.answer - raw.baseline)
     absolute = np.abs(values).sum(2)
     weights = resampling_weights(len(values), n_resamples, seed)
-    total, signed, mean = absolute.sum(), values.sum(2), max(float(np.abs(gap).mean()), TINY)
+    total, signed, mean = max(float(absolute.sum()), TINY), values.sum(2), max(float(np.abs(gap).mean()), TINY)
     drawn = weights @ absolute
     groups = material.channels.groups
     return Attributed(
         used,
         note,
-        Estimates.of(absolute.sum(0) / total, drawn / drawn.sum(1, keepdims=True), groups),
+        Estimates.of(absolute.sum(0) / total, drawn / np.maximum(drawn.sum(1, keepdims=True), TINY), groups),
         Estimates.of(signed.mean(0) / mean, weights @ signed / mean, groups),
         np.abs(values).sum(0) / total,
         raw,

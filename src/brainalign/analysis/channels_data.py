@@ -14,13 +14,13 @@ from brainalign.alignment.preparation import Preparation
 from brainalign.analysis.channels_regions import Groups, channel_groups
 from brainalign.analysis.onset import Values
 from brainalign.analysis.reopened import Reopened
+from brainalign.analysis.stored_score import check_score
 from brainalign.analysis.windows import Window, signals_of, windows_of
 from brainalign.errors import InputError
 from brainalign.evaluation import top_k_accuracy
 from brainalign.protocols.sealed import TestData
 from brainalign.recipes.recipe import Recipe
 
-TOLERANCE = 0.03  # of validation top-1: another device or library may turn a near tie
 FEWEST_IMAGES = 10
 
 
@@ -149,11 +149,7 @@ def _check(run: Reopened) -> None:
     similarity = run.aligner.similarity(data.signals, features, repetitions=data.counts)
     column = {name: number for number, name in enumerate(data.gallery_ids)}
     again = top_k_accuracy(similarity, np.array([column[name] for name in data.query_ids]), 1)
-    stored = result.metrics.validation.top1
-    if abs(again - stored) > max(TOLERANCE, 1.5 / len(similarity)) + 1e-9:
-        text = f"has a validation top-1 of {stored:.3f}, its model and these data give {again:.3f}"
-        hint = "are the data, or the options of a virtual data set (--data-option), those of the run?"
-        raise InputError(text, where=run.folder, hint=hint)
+    check_score(run.folder, "validation", result.metrics.validation.top1, again, len(similarity))
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,7 @@ def _knockouts(one: Measured, found: Knockouts, alpha: float) -> list[str]:
     if full is None:
         return []
     said = []
-    if found.above_chance_p > 0.05:
+    if found.above_chance_p > alpha:
         said.append(
             f"The model's {what} with all channels, {words.percent(full.full)}, is not above chance "
             f"({words.p_value(found.above_chance_p)}): there is little that a knock-out could take away."
@@ -193,9 +193,22 @@ def _limits(measured: Sequence[Measured], images: str) -> list[Finding]:
         "stand in for each other: a small drop does not mean that a channel knows nothing.",
         "Neighbouring sensors record the same sources: a topography is no map of places in the brain.",
     ]
+    if any(_concepts_repeat(one.material) for one in measured):
+        texts.append(
+            "Several of these images show the same concept, and intervals and tests take every image by itself: as far "
+            "as signals follow the concept, intervals are too narrow and p-values too small."
+        )
     if any(one.material.run.recipe.signals.whiten != "none" for one in measured):
         texts.append(
             "The model whitens noise: knock-outs and attributions are of whitened channels, each a mixture with the "
             "channel of its name in front. Encoding strength and patterns are of the signals as recorded."
         )
     return [Finding("limit", text) for text in texts]
+
+
+def _concepts_repeat(material: Material) -> bool:
+    """Whether two of the held-out images show one concept."""
+    shown = list(dict.fromkeys(material.held.query_ids))
+    stimuli = material.run.session.stimuli(material.run.result.subject)
+    concepts = [name for name in stimuli.column("concept", shown) if name]
+    return len(set(concepts)) < len(concepts)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from brainalign.alignment.families import load_aligner
 from brainalign.analysis.base import DataOptions
 from brainalign.analysis.data import open_again
+from brainalign.analysis.stored_score import check_score
 from brainalign.cache import default_cache_dir
 from brainalign.device import resolve_device
 from brainalign.errors import InputError
@@ -21,10 +22,11 @@ from brainalign.evaluation.result import Result, read_predictions, read_result
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.execution.session import Session
 from brainalign.files import read_json
+from brainalign.options import parse_options
 from brainalign.stimuli import StimulusSet
 
 MODEL = "model.safetensors"
-TOLERANCE = 0.02  # of top-1: another device or library may turn a near tie
+TOLERANCE = 0.02  # of cosine similarity: another device or library rounds otherwise
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ class Opened:
         reporter: Reporter | None = None,
     ) -> None:
         self.result = read_result(folder)
-        dataset = open_again(self.result.dataset, options, **parse_data_options(data_options))
+        dataset = open_again(self.result.dataset, options, **parse_options(data_options))
         allowed = frozenset(finding.code for finding in self.result.lint)  # the run recorded them already
         self.session = Session(
             dataset,
@@ -143,7 +145,8 @@ class Opened:
         held = session.validation_data(result.subject, result.split, recipe.signals)
         ids, repetitions = held.query_ids, held.repetitions
         brain, image = aligner.embed_brain(held.signals), aligner.embed_image(target.of(ids))
-        difference = _check_validation(folder, result, brain, image)
+        again = top_k_accuracy(brain @ image.T, np.arange(len(brain)), 1)
+        difference = check_score(folder, "validation", result.metrics.validation.top1, again, len(brain))
         if images == "test":
             data = session.test_data(result.subject, result.split, recipe)
             ids, repetitions = data.query_ids, data.repetitions
@@ -170,36 +173,6 @@ def _aligner(folder: Path, device: str = "cpu") -> Any:
         text = f"a model of family '{aligner.recipe.family}' has no space that signals and images share"
         raise InputError(text, where=folder, hint="give a run of a contrastive recipe")
     return aligner
-
-
-def parse_data_options(words: Sequence[str]) -> dict[str, Any]:
-    """`key=value` words, values in YAML.
-
-    Raises
-    ------
-    InputError
-        If a word has no '='.
-    """
-    import yaml
-
-    found = {}
-    for word in words:
-        key, mark, value = word.partition("=")
-        if not mark or not key:
-            raise InputError(f"'{word}' is not key=value", where="--data-option", hint="for example noise=2")
-        found[key] = yaml.safe_load(value)
-    return found
-
-
-def _check_validation(folder: Path, result: Result, brain: NDArray[Any], image: NDArray[Any]) -> float:
-    """How far the recomputed validation top-1 is from the stored one; refused where it is another model's or data's."""
-    again = top_k_accuracy(brain @ image.T, np.arange(len(brain)), 1)
-    stored = result.metrics.validation.top1
-    if abs(again - stored) > max(TOLERANCE, 1.5 / len(brain)):
-        text = f"has a validation top-1 of {stored:.3f}, its model and these data give {again:.3f}"
-        hint = "are the data, or the options of a virtual data set (--data-option), those of the run?"
-        raise InputError(text, where=folder, hint=hint)
-    return abs(again - stored)
 
 
 def _check_test(folder: Path, ids: Sequence[str], brain: NDArray[Any], image: NDArray[Any]) -> float:

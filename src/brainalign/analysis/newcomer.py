@@ -10,12 +10,12 @@ from pydantic import Field
 
 from brainalign.analysis import words
 from brainalign.analysis.base import Analysis, Figure, Finding, Look, Table
-from brainalign.analysis.embeddings import parse_data_options
 from brainalign.analysis.newcomer_curve import WAYS, Point, newcomer_curve
 from brainalign.analysis.reopened import RunOptions
 from brainalign.errors import InputError
 from brainalign.execution.foundation_again import FoundationRun, reopen_foundation
 from brainalign.execution.progress import Reporter, Silent
+from brainalign.options import parse_options
 
 LABELS = {"added": "added to the space by its layer alone", "scratch": "trained from scratch"}
 FEWEST = 10
@@ -103,13 +103,13 @@ def _reopen(folder: Path, options: Options, reporter: Reporter | None) -> Founda
         device=options.device,
         cache=options.cache,
         reporter=reporter,
-        options=parse_data_options(options.data_option),
+        options=parse_options(options.data_option),
     )
 
 
 def _counts(text: str) -> list[int]:
     parts = [word.strip() for word in text.split(",") if word.strip()]
-    if not parts or not all(word.isdigit() and int(word) >= FEWEST for word in parts):
+    if not parts or not all(word.isdecimal() and int(word) >= FEWEST for word in parts):
         hint = f"such as 50,100,200; {FEWEST} or more"
         raise InputError(f"takes whole numbers, got {text!r}", where="--images", hint=hint)
     return sorted({int(word) for word in parts})

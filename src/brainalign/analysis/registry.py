@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
@@ -116,10 +117,26 @@ def analyze(
     InputError
         If the name, an option or a path cannot be used.
     """
-    from brainalign.analysis.base import read_options
+    from brainalign.analysis.base import Finding, read_options
 
     module = find_analysis(name)
     if not paths and ANALYSES[name].needed:
         entry = ANALYSES[name]
         raise InputError(f"needs a {entry.of}", where=f"analyze {name}", hint=f"give {entry.takes}")
-    return module.run([Path(path) for path in paths], read_options(module.Options, options or {}), reporter)
+    places = [Path(path) for path in paths]
+    found = module.run(places, read_options(module.Options, options or {}), reporter)
+    return replace(found, findings=(*found.findings, *(Finding("limit", text) for text in _always_said(places))))
+
+
+def _always_said(paths: Sequence[Path]) -> list[str]:
+    """What no number made from these runs may go without, such as that images came in blocks."""
+    from brainalign.evaluation.comparison import runs_of
+    from brainalign.evaluation.result import read_result
+
+    texts: dict[str, None] = {}
+    for path in paths:
+        with contextlib.suppress(InputError, OSError):  # images, and sweeps whose runs are not kept
+            joint = (path / "foundation.json").is_file()
+            for run in sorted((path / "sources").iterdir()) if joint else runs_of(path):
+                texts |= dict.fromkeys(read_result(run).always_said)
+    return list(texts)

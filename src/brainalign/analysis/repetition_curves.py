@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.analysis.reopened import Reopened
+from brainalign.analysis.stored_score import check_score
 from brainalign.errors import InputError
 from brainalign.evaluation import Interval, bootstrap_interval, chance_top_k, paired_bootstrap, top_k_hits
 from brainalign.evaluation.paired import PairedComparison
@@ -18,7 +19,6 @@ from brainalign.recordings.selection import select_signals
 
 WAYS = ("signals", "predictions")
 BLOCK_BYTES = 64 * 2**20
-TOLERANCE = 0.02  # of top-1 with all trials: another device or library may turn a near tie
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def measure(run: Reopened, asked: Sequence[int], n_draws: int, seed: int, tick: 
     all_top1 = float(top_k_hits(again, places, 1).mean())
     stored = result.metrics.test.top1
     if recipe.evaluation.repetitions is None and recipe.evaluation.gallery == "shown":
-        _check(run, all_top1, stored)
+        check_score(run.folder, "test", stored, all_top1, len(ids))
     points = [
         _point(way, k, similarity[w, i, : 1 if k == max(map(len, groups)) else n_draws], places, seed)
         for w, way in enumerate(WAYS)
@@ -218,10 +218,3 @@ def _point(way: str, k: int, similarity: NDArray[np.float32], places: NDArray[np
     hits = first.mean(0)
     top1, top5 = (bootstrap_interval(v, bounds=(0, 1), seed=seed) for v in (hits, fifth.mean(0)))
     return Point(way, k, top1, top5, spread, float(by_draw.min()), float(by_draw.max()), hits)
-
-
-def _check(run: Reopened, found: float, stored: float) -> None:
-    if abs(found - stored) > TOLERANCE:
-        text = f"has a test top-1 of {stored:.3f}, its model and these data give {found:.3f}"
-        hint = "are the data, or the options of a virtual data set (--data-option), those of the run?"
-        raise InputError(text, where=run.folder, hint=hint)

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from brainalign.analysis import rsa_figures, rsa_words
 from brainalign.analysis.base import Analysis, Table
-from brainalign.analysis.embeddings import parse_data_options
 from brainalign.analysis.reopened import RunOptions, reopen
 from brainalign.analysis.rsa_inference import LabelTest, assess, label_test
 from brainalign.analysis.rsa_layers import LayerModel, layer_models
@@ -23,6 +22,7 @@ from brainalign.device import resolve_device
 from brainalign.errors import InputError
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.execution.session import Session
+from brainalign.options import parse_options
 
 WINDOW_RESAMPLES = 200  # intervals over windows of time are drawn, not tested
 
@@ -109,7 +109,7 @@ def _of_dataset(options: Options, reporter: Reporter | None) -> tuple[list[Gathe
             "names no model", where="analyze rsa", hint="give --backbone pip:efficientnet-lite0, or others"
         )
     cache = default_cache_dir(options.cache)
-    dataset = open_dataset(options.dataset, options.root, cache_dir=cache, **parse_data_options(options.data_option))
+    dataset = open_dataset(options.dataset, options.root, cache_dir=cache, **parse_options(options.data_option))
     facts = {"Data set": dataset.name + (" (VIRTUAL)" if dataset.info.virtual else "")}
     if isinstance(dataset, Published):
         return [published(dataset, options.region, options.subject)], facts, options.backbone

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from brainalign.errors import InputError
+from brainalign.options import parse_options as parse_options  # the commands find it here
 
 Dataset = Annotated[
     str, typer.Option("--dataset", "-d", help="Name (see `brainalign datasets`), or a folder of own recordings.")
@@ -81,28 +80,6 @@ def reporter(quiet: bool) -> Any:
     from brainalign.execution.progress import Silent
 
     return Silent() if quiet else Bars()
-
-
-def parse_options(words: Sequence[str] | None) -> dict[str, Any]:
-    """`key=value` words to a mapping, values in YAML.
-
-    Raises
-    ------
-    InputError
-        If a word has no '='.
-    """
-    import yaml
-
-    options = {}
-    for word in words or ():
-        key, mark, value = word.partition("=")
-        if not mark or not key:
-            raise InputError(
-                f"'{word}' is not key=value", where="--data-option", hint="for example --data-option noise=2"
-            )
-        # A label such as 012 is no octal number.
-        options[key] = value if re.fullmatch(r"0\d+", value) else yaml.safe_load(value)
-    return options
 
 
 def emit(value: Any) -> None:

@@ -22,7 +22,10 @@ def register(app: typer.Typer) -> None:
 def reproduce(
     table: Annotated[str | None, typer.Argument(help="Published table (or a YAML file); nothing lists all.")] = None,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", "-d", help="The table's own by default; other data are not compared.")
+        str | None,
+        typer.Option(
+            "--dataset", "-d", help="The table's own by default; other data are not compared. A,B: one space."
+        ),
     ] = None,
     root: c.Root = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the table and its runs; made if it is missing.")] = None,
@@ -33,6 +36,9 @@ def reproduce(
     settings: c.Settings = None,
     backbone: Annotated[
         list[str] | None, typer.Option(help="Stand-in for a model of the table, NAME=ID; may be repeated.")
+    ] = None,
+    judge: Annotated[
+        str | None, typer.Option(help="Of foundation/table1: backbone that compares images; the anchor's by default.")
     ] = None,
     data_option: c.DatasetOption = None,
     allow_leak: c.AllowLeak = None,
@@ -62,6 +68,7 @@ def reproduce(
         split=split,
         settings=settings or (),
         backbones=_stand_ins(backbone or ()),
+        judge=judge,
         device=device,
         cache=cache,
         reporter=c.reporter(quiet),

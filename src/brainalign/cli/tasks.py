@@ -16,6 +16,7 @@ Channels = Annotated[Path | None, typer.Option(help="Channel names of a .npy fil
 Rate = Annotated[float | None, typer.Option(help="Sampling rate of a .npy file, Hz.")]
 Start = Annotated[float | None, typer.Option(help="First sample of a .npy file, seconds from stimulus onset.")]
 Level = Annotated[float, typer.Option(help="Probability inside the intervals of generated signals.")]
+Source = Annotated[str | None, typer.Option(help="Of a foundation run: the source, by its name or its modality.")]
 Top = Annotated[int, typer.Option(help="How many.")]
 
 
@@ -23,7 +24,10 @@ def register(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(epilog="Example: brainalign decode run --signals new.npy --gallery photos --out found.html")(decode)
     app.command(epilog="Example: brainalign encode run --images photos --out signals.npz")(encode)
-    app.command(epilog="Example: brainalign convert eeg-run --target-run fmri-run --out found.csv")(convert)
+    app.command(
+        epilog="Examples: brainalign convert one-space --source eeg --target fmri --out found.csv; "
+        "brainalign convert eeg-run --target-run fmri-run --out found.csv"
+    )(convert)
 
 
 def decode(
@@ -39,6 +43,7 @@ def decode(
     repetitions: Annotated[int | None, typer.Option(help="Trials each signal averages; as in training.")] = None,
     none_prior: Annotated[float, typer.Option(help="Probability that the gallery lacks the image, beforehand.")] = 0.5,
     truth: Annotated[Path | None, typer.Option(help="Image of each signal, one a line: scores the answer.")] = None,
+    source: Source = None,
     root: c.Root = None,
     device: c.Device = "auto",
     cache: c.Cache = None,
@@ -50,7 +55,7 @@ def decode(
     from brainalign.tasks.signal_files import FileOptions
 
     facts = decode_run(
-        _open(run, root, device, cache, quiet),
+        _open(run, root, device, cache, quiet, source),
         signals=signals,
         gallery=gallery,
         out=out,
@@ -80,6 +85,7 @@ def encode(
     top: Top = 5,
     pool: Annotated[str, typer.Option(help="Recorded signals to retrieve from: train, validation, test.")] = "test",
     judge: Annotated[str | None, typer.Option(help="Backbone that compares retrieved images; the run's.")] = None,
+    source: Source = None,
     root: c.Root = None,
     device: c.Device = "auto",
     cache: c.Cache = None,
@@ -90,7 +96,7 @@ def encode(
     from brainalign.tasks.encode_run import encode_run
 
     facts = encode_run(
-        _open(run, root, device, cache, quiet),
+        _open(run, root, device, cache, quiet, source),
         images=images,
         out=out,
         how=how,
@@ -103,8 +109,8 @@ def encode(
     if json:
         c.emit(facts)
         return
-    print(f"{facts['n_images']} images encoded ({how}) by {facts['recipe']}: {out}")
-    for line in _encoding_words(facts):
+    print(f"{_virtual(facts)}{facts['n_images']} images encoded ({how}) by {facts['recipe']}: {out}")
+    for line in (*_encoding_words(facts), *(f"note: {note}" for note in facts["notes"])):
         print(line)
 
 
@@ -112,8 +118,12 @@ def convert(
     run: RunFolder,
     out: Annotated[Path, typer.Option(help="Answer: .csv, .jsonl, .json, or .npz for generated signals.")],
     target_run: Annotated[Path | None, typer.Option(help="Folder of the target's run.", metavar="RUN")] = None,
-    source: Annotated[str | None, typer.Option(help="Modality of the source, checked.")] = None,
-    target: Annotated[str | None, typer.Option(help="Modality of the target, checked.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="Modality of the source; of a foundation run also a source's name.")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(help="Modality of the target; of a foundation run also a source's name.")
+    ] = None,
     signals: Annotated[
         Path | None, typer.Option(help="New signals of the source; its test signals if left out.")
     ] = None,
@@ -131,18 +141,11 @@ def convert(
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
-    """Signals of one modality (or subject) to those of another, through images both models know."""
+    """Signals of one modality (or subject) to those of another: in a foundation run's space, or of two runs."""
     from brainalign.tasks.convert_run import convert_runs
     from brainalign.tasks.signal_files import FileOptions
 
-    first = _open(run, root, device, cache, quiet)
-    if target_run is None:
-        text = f"holds one modality ({first.result.modality})"
-        raise InputError(text, where=run, hint="give the run of the other one with --target-run")
-    second = _open(target_run, target_root or root, device, cache, quiet)
-    for asked, opened, option in ((source, first, "--source"), (target, second, "--target")):
-        if asked is not None and asked != opened.result.modality:
-            raise InputError(f"'{asked}', but the run is of {opened.result.modality}", where=option)
+    first, second = _open_both(run, target_run, source, target, root, target_root, device, cache, quiet)
     facts = convert_runs(
         first,
         second,
@@ -156,15 +159,59 @@ def convert(
     if json:
         c.emit(facts)
         return
-    print(f"converted ({how}) through {facts['anchors']}, {facts['pool_size']} target signals in the pool: {out}")
-    for line in _conversion_words(facts["scores"]):
+    print(f"{_virtual(facts)}converted ({how}) through {facts['anchors']}, {facts['pool_size']} target signals in the pool: {out}")
+    for line in (*_conversion_words(facts["scores"]), *(f"note: {note}" for note in facts["notes"])):
         print(line)
 
 
-def _open(run: Path, root: Path | None, device: str, cache: Path | None, quiet: bool) -> Any:
+def _open(
+    run: Path,
+    root: Path | None,
+    device: str,
+    cache: Path | None,
+    quiet: bool,
+    asked: str | None = None,
+    option: str = "--source",
+) -> Any:
+    """A run, or the source asked for of a foundation run."""
+    from brainalign.execution.foundation_again import is_foundation
+    from brainalign.tasks.foundation_source import OpenFoundation
     from brainalign.tasks.trained import TrainedRun
 
-    return TrainedRun.open(run, root=root, device=device, cache=cache, reporter=c.reporter(quiet))
+    if is_foundation(run):
+        space = OpenFoundation.open(run, root=root, device=device, cache=cache, reporter=c.reporter(quiet))
+        return space.source(asked, where=option)
+    found = TrainedRun.open(run, root=root, device=device, cache=cache, reporter=c.reporter(quiet))
+    if asked is not None and asked != found.result.modality:
+        raise InputError(f"'{asked}', but the run is of {found.result.modality}", where=option)
+    return found
+
+
+def _open_both(
+    run: Path,
+    target_run: Path | None,
+    source: str | None,
+    target: str | None,
+    root: Path | None,
+    target_root: Path | None,
+    device: str,
+    cache: Path | None,
+    quiet: bool,
+) -> tuple[Any, Any]:
+    """Source and target: of two runs, or two sources of one foundation run."""
+    from brainalign.tasks.foundation_source import FoundationSource
+
+    first = _open(run, root, device, cache, quiet, source)
+    if target_run is not None:
+        return first, _open(target_run, target_root or root, device, cache, quiet, target, "--target")
+    if not isinstance(first, FoundationSource) or first.run is None:
+        text = f"holds one modality ({first.result.modality})"
+        raise InputError(text, where=run, hint="give the run of the other one with --target-run")
+    return first, first.run.source(target, where="--target")
+
+
+def _virtual(facts: dict[str, Any]) -> str:
+    return "VIRTUAL data: " if facts["virtual"] else ""
 
 
 def _encoding_words(facts: dict[str, Any]) -> list[str]:

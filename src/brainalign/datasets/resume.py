@@ -37,12 +37,18 @@ def file_size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
-def check_room(folder: Path, needed: int) -> None:
+def check_room(
+    folder: Path,
+    needed: int,
+    *,
+    what: str = "the download",
+    hint: str = "free space, fetch fewer subjects, or give another root",
+) -> None:
     """Raise InputError if the disk of `folder` has fewer than `needed` bytes free."""
     free = shutil.disk_usage(existing_parent(folder)).free
     if needed > free:
-        problem = f"the download needs {format_bytes(needed)}, the disk has {format_bytes(free)} free"
-        raise InputError(problem, where=folder, hint="free space, fetch fewer subjects, or give another root")
+        problem = f"{what} needs {format_bytes(needed)}, the disk has {format_bytes(free)} free"
+        raise InputError(problem, where=folder, hint=hint)
 
 
 def format_bytes(count: int) -> str:

@@ -135,14 +135,22 @@ NORMALISED_MEANS = "two-way of the conversion divided by two-way of the target's
 
 
 def normalised_conversion(
-    conversion: NDArray[Any], decoding: NDArray[Any], *, n_resamples: int = 2000, seed: int = 0, level: float = 0.95
+    conversion: NDArray[Any],
+    decoding: NDArray[Any],
+    *,
+    paired: bool = True,
+    n_resamples: int = 2000,
+    seed: int = 0,
+    level: float = 0.95,
 ) -> Interval:
-    """Two-way identification of a conversion relative to that of the target's own decoding, images paired.
+    """Two-way identification of a conversion relative to that of the target's own decoding.
 
     Parameters
     ----------
-    conversion, decoding : arrays of shape (n,)
+    conversion, decoding : arrays of shapes (n,) and (m,)
         Two-way share of each image. Chance of the ratio is 0.5 / mean(decoding), above 0.5.
+    paired : bool
+        Both are of the same images in the same order; else the images of either are drawn by themselves.
 
     Returns
     -------
@@ -152,7 +160,7 @@ def normalised_conversion(
     Raises
     ------
     InputError
-        If lengths differ, or the target decodes nothing (mean 0).
+        If paired lengths differ, one is empty, or the target decodes nothing (mean 0).
 
     Examples
     --------
@@ -160,15 +168,17 @@ def normalised_conversion(
     0.75
     """
     a, b = np.asarray(conversion, dtype=np.float64), np.asarray(decoding, dtype=np.float64)
-    if a.shape != b.shape or a.ndim != 1 or not len(a):
+    if a.ndim != 1 or b.ndim != 1 or not len(a) or not len(b) or (paired and a.shape != b.shape):
         raise InputError(f"conversion {a.shape} and decoding {b.shape} do not belong together")
     if not (np.isfinite(a).all() and np.isfinite(b).all()) or b.mean() <= 0:
         raise InputError("the target's own decoding is 0 or not a number: nothing to normalise by")
-    draws = np.random.default_rng(seed).integers(0, len(a), size=(n_resamples, len(a)))
-    below = b[draws].mean(axis=1)
+    rng = np.random.default_rng(seed)
+    draws = rng.integers(0, len(a), size=(n_resamples, len(a)))
+    below = b[draws if paired else rng.integers(0, len(b), size=(n_resamples, len(b)))].mean(axis=1)
     ratios = a[draws].mean(axis=1)[below > 0] / below[below > 0]
     low, high = np.quantile(ratios, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(a.mean() / b.mean()), float(low), float(high), level, "percentile-paired")
+    method = "percentile-paired" if paired else "percentile"
+    return Interval(float(a.mean() / b.mean()), float(low), float(high), level, method)
 
 
 def _rows(values: NDArray[Any]) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,17 +92,18 @@ def reopen_foundation(
     aligner = load_aligner(place / "model.safetensors", device=device if device != "auto" else "cpu")
     if not isinstance(aligner, FoundationAligner):
         raise InputError("holds the model of another recipe", where=place / "model.safetensors", hint="train again")
-    trained = {one["name"]: one["subject"] for one in document["sources"]}
-    subjects = _subjects(document, trained, newcomer)
+    trained = [one["name"] for one in document["sources"]]
+    several = len(document["datasets"]) > 1
+    subjects = {_located(name, root, several): who for name, who in _subjects(place, document, newcomer).items()}
     found = open_members(
-        [_located(name, root, len(document["datasets"]) > 1) for name in document["datasets"]],
+        list(subjects),
         root=root,
         subjects=subjects,
         split=int(document["split"]),
         device=device,
         cache=cache,
         reporter=reporter,
-        allow_leaks=(),
+        allow_leaks=_allowed(place, trained),
         options=options,
     )
     members = {m.name: m for m in found}
@@ -110,6 +111,12 @@ def reopen_foundation(
     added = source_name(*newcomer) if newcomer else ""
     wanted = [*trained, added] if added else [*trained]
     return FoundationRun(place, document, aligner, {name: members[name] for name in wanted}, added)
+
+
+def _allowed(place: Path, trained: Iterable[str]) -> tuple[str, ...]:
+    """Leaks that the run was allowed to have: they stand in its results."""
+    found = [finding for name in trained for finding in read_result(place / "sources" / name).lint]
+    return tuple(dict.fromkeys(finding.code for finding in found if finding.severity == "leak"))
 
 
 def _located(name: str, root: str | Path | None, several: bool) -> str:
@@ -121,20 +128,21 @@ def _located(name: str, root: str | Path | None, several: bool) -> str:
     return str(Path(root) / name if several else root)
 
 
-def _subjects(
-    document: Mapping[str, Any], trained: Mapping[str, str], newcomer: tuple[str, str] | None
-) -> Sequence[str]:
-    """Subjects to open, of every data set of the run."""
-    subjects = list(dict.fromkeys(trained.values()))
+def _subjects(place: Path, document: Mapping[str, Any], newcomer: tuple[str, str] | None) -> dict[str, list[str]]:
+    """Subjects to open, of every data set of the run in its order."""
+    found: dict[str, list[str]] = {name: [] for name in document["datasets"]}
+    for one in document["sources"]:
+        found[read_result(place / "sources" / one["name"]).dataset].append(one["subject"])
     if newcomer is None:
-        return subjects
+        return found
     dataset, subject = newcomer
-    if dataset not in document["datasets"]:
+    if dataset not in found:
         raise unknown_name("data set of this run", dataset, document["datasets"], where="--dataset")
-    if source_name(dataset, subject) in trained:
+    if source_name(dataset, subject) in {one["name"] for one in document["sources"]}:
         text = f"subject {subject} of {dataset} was trained on by this run"
         raise InputError(text, where="--subject", hint="name one that was left out")
-    return [*subjects, subject] if subject not in subjects else subjects
+    found[dataset].append(subject)
+    return found
 
 
 def _check_same(place: Path, trained: Iterable[str], members: Mapping[str, Member]) -> None:

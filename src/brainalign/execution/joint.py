@@ -64,7 +64,7 @@ def open_members(
     datasets: Sequence[str],
     *,
     root: str | Path | None,
-    subjects: Sequence[str],
+    subjects: Sequence[str] | Mapping[str, Sequence[str]],
     split: int,
     device: str,
     cache: str | Path | None,
@@ -82,8 +82,8 @@ def open_members(
     ----------
     root : path-like, optional
         The folder of a single data set; of several, a folder that holds one named after each.
-    subjects : sequence of str
-        All that a data set has, where none is named.
+    subjects : sequence of str, or mapping of data set to sequence of str
+        Of every data set, or of each its own. All that a data set has, where none is named.
 
     Raises
     ------
@@ -98,7 +98,8 @@ def open_members(
             name, root=place, device=device, cache=cache, reporter=reporter, allow_leaks=allow_leaks,
             options=dict(options or {}),
         )  # fmt: skip
-        for subject in [session.dataset.require_subject(one) for one in subjects] or session.dataset.subjects:
+        asked = subjects.get(name, ()) if isinstance(subjects, Mapping) else subjects
+        for subject in [session.dataset.require_subject(one) for one in asked] or session.dataset.subjects:
             cut = _cut(session, subject, split, joint=len(datasets) > 1)
             found.append(Member(source_name(session.dataset.name, subject), session, subject, cut))
     if len({m.name for m in found}) < len(found):

@@ -59,6 +59,7 @@ def in_processes(
     Exception
         Whatever the first failing call raises; those that wait are not started then.
     """
+    jobs = max(1, min(jobs, len(calls)))
     threads = max(1, cores() // jobs)
     context = multiprocessing.get_context("spawn")  # a forked process inherits locks of torch's threads
     with (

@@ -8,30 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from brainalign import __version__
 from brainalign.cache import default_cache_dir
 from brainalign.device import resolve_device
 from brainalign.errors import InputError
-from brainalign.execution.cells import CELLS, Place, claim_folder, finish_sweep, open_place
+from brainalign.execution.cells import CELLS, Place, finish_sweep, open_place
 from brainalign.execution.progress import Reporter, Silent
+from brainalign.execution.reproduce_document import claim, document_of, entry, measured_entry
 from brainalign.execution.reproduce_plan import (
     Group,
     Wishes,
     check_wishes,
     groups_of,
+    is_foundation_table,
     known_dataset,
     too_large,
     why_not,
 )
-from brainalign.execution.reproduce_scores import Score, difference, marks_of, not_comparable, score_cell
+from brainalign.execution.reproduce_scores import marks_of, not_comparable, score_cell
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.sweep import sweep
 from brainalign.recipes.published_tables import Cell, PublishedTable, read_table, table_names
 from brainalign.report.reproduce_page import write_reproduction
 from brainalign.report.sweep_file import read_sweep
 
-SCHEMA = "brainalign.reproduce/1"
-PLAN_SCHEMA = "brainalign.reproduce-plan/1"
 log = logging.getLogger("brainalign")
 
 
@@ -62,6 +61,7 @@ def reproduce(
     split: int = 0,
     settings: Sequence[str] = (),
     backbones: Mapping[str, str] | None = None,
+    judge: str | None = None,
     device: str = "auto",
     cache: str | Path | None = None,
     reporter: Reporter | None = None,
@@ -80,13 +80,15 @@ def reproduce(
         Gets `table.md`, `table.csv`, `table.html`, `reproduce.json`, and the sweeps under `cells/`.
     dataset : str, optional
         The table's own by default. Other data of the same modality (virtual, own) may stand in: their scores are shown
-        without a comparison.
+        without a comparison. Of `foundation/table1` several with commas between them: one space for all.
     only : str, optional
         A wildcard over cell ids and labels, or a part of one: `rn50/*`, `intra-best`, `ResNet`.
     subjects : sequence of str
         All that are there by default.
     backbones : mapping, optional
         Name in the table to the id of a model that stands in for it.
+    judge : str, optional
+        Of `foundation/table1`: backbone whose final output images are compared by; that of the run's anchor by default.
 
     Returns
     -------
@@ -99,29 +101,42 @@ def reproduce(
         If what is asked for cannot be meant, or the folder holds another reproduction.
     """
     found = read_table(table)
-    selected = _selected(found, only)
+    selected = selected_cells(found, only)
     reporter = reporter or Silent()
     device = resolve_device(device)
-    place = find_place(found, dataset, root, subjects, cache=cache, options=options)
     wishes = Wishes(tuple(seeds), split, tuple(subjects), tuple(settings), dict(backbones or {}))
+    how: dict[str, Any] = {"device": device, "cache": cache, "reporter": reporter, "allow_leaks": allow_leaks}
+    if is_foundation_table(found):
+        from brainalign.execution.reproduce_foundation import reproduce_foundation
+
+        names = None if dataset is None else [name.strip() for name in dataset.split(",") if name.strip()]
+        return reproduce_foundation(
+            found, selected, wishes, out=out, datasets=names, root=root, judge=judge, options=options, **how
+        )
+    if judge is not None:
+        raise InputError(f"no cell of {found.name} compares images", where="--judge", hint="leave it out")
+    place = find_place(found, dataset, root, subjects, cache=cache, options=options)
     check_wishes(found, wishes, place)
     folder = RunDirectory(out)
-    _claim(folder, found, place, wishes)
+    claim(folder, found, [place], wishes)
     reasons = {cell.id: why_not(cell, found, place) for cell in found.cells}
     groups = groups_of([cell for cell in found.cells if not reasons[cell.id]], place, wishes)
     measured: dict[str, dict[str, Any]] = {}
     for group in groups:
         if not any(cell.id in selected for cell in group.cells):
             continue
-        how = {"device": device, "cache": cache, "reporter": reporter, "allow_leaks": allow_leaks, "options": options}
-        reason = _run(group, folder, place, wishes, root, how)
+        reason = _run(group, folder, place, wishes, root, how | {"options": options})
         for cell in group.cells:
             if reason:
                 reasons[cell.id] = reason
             elif cell.id in selected:
-                measured[cell.id] = _measured(cell, group, found, place, folder)
-    cells = [_entry(cell, measured.get(cell.id), reasons[cell.id]) for cell in found.cells if cell.id in selected]
-    document = _document(found, place, wishes, groups, cells)
+                score = score_cell(cell, read_sweep(folder.path(CELLS) / group.slug), place)
+                marks, odd = marks_of(cell, score, group, found), not_comparable(cell, score, place)
+                run = f"{CELLS}/{group.slug}"
+                measured[cell.id] = measured_entry(cell, score, odd, marks, run=run, altered=bool(group.marks))
+    cells = [entry(cell, measured.get(cell.id), reasons[cell.id]) for cell in found.cells if cell.id in selected]
+    ran = {"protocols": [group.protocol for group in groups], "recipes": [group.recipe for group in groups]}
+    document = document_of(found, [place], wishes, cells, **ran)
     write_reproduction(document, folder.root)
     return document
 
@@ -148,7 +163,7 @@ def find_place(
     return open_place(name, root, subjects, cache=cache, options=options)
 
 
-def _selected(table: PublishedTable, only: str | None) -> set[str]:
+def selected_cells(table: PublishedTable, only: str | None) -> set[str]:
     """Ids of the cells that `--only` means; all without it."""
     if only is None:
         return {cell.id for cell in table.cells}
@@ -164,23 +179,6 @@ def _selected(table: PublishedTable, only: str | None) -> set[str]:
 
 def _texts(cell: Cell) -> list[str]:
     return [cell.id, cell.condition_label.lower(), *(str(value).lower() for value in cell.labels.values())]
-
-
-def _claim(folder: RunDirectory, table: PublishedTable, place: Place, wishes: Wishes) -> None:
-    """Refuse a folder that holds something else."""
-    facts = {
-        "table": table.name,
-        "dataset": place.name,
-        "subjects": list(place.subjects),
-        "seeds": list(wishes.seeds),
-        "split": wishes.split,
-        "settings": list(wishes.settings),
-        "backbones": dict(wishes.backbones),
-    }
-    same = "data, subjects, seeds, settings and backbones"
-    plan = claim_folder(folder, facts, schema=PLAN_SCHEMA, what="reproduction", same=same)
-    if place.dataset is not None and place.subjects:
-        folder.write_json("plan.json", {"schema": PLAN_SCHEMA, "table": table.name, "plan": plan})
 
 
 def _run(
@@ -206,87 +204,3 @@ def _run(
         )
 
     return finish_sweep(folder, group.slug, group.request(place, wishes), run)
-
-
-def _measured(cell: Cell, group: Group, table: PublishedTable, place: Place, folder: RunDirectory) -> dict[str, Any]:
-    score = score_cell(cell, read_sweep(folder.path(CELLS) / group.slug), place)
-    odd = not_comparable(cell, score, place)
-    interval = score.interval
-    return {
-        "ours": 100 * interval.estimate,
-        "ours_ci95": [100 * interval.lo, 100 * interval.hi],
-        "interval": interval.method,
-        **_apart(score, cell, odd),
-        "exploratory": _exploratory(score),
-        "not_comparable": odd,
-        "altered": bool(group.marks),
-        "marks": marks_of(cell, score, group, table),
-        "subjects": list(score.subjects),
-        "seeds": list(score.seeds),
-        "layers": score.layers,
-        "depth": round(score.depth, 4),
-        "n_way": score.n_way,
-        "chance": 100 * score.chance,
-        "n_train": score.n_train,
-        "repetitions": score.repetitions,
-        "run": f"{CELLS}/{group.slug}",
-    }
-
-
-def _apart(score: Score, cell: Cell, odd: str) -> dict[str, Any]:
-    if odd:
-        return {"difference": None, "difference_ci95": None}
-    apart, low, high = difference(score.interval, cell.published)
-    return {"difference": apart, "difference_ci95": [low, high]}
-
-
-def _exploratory(score: Score) -> dict[str, Any] | None:
-    found = score.exploratory
-    if found is None:
-        return None
-    gap = 100 * (found.value - score.interval.estimate)
-    return {"layer": found.layer, "value": 100 * found.value, "inflation_gap": gap}
-
-
-def _entry(cell: Cell, measured: dict[str, Any] | None, reason: str) -> dict[str, Any]:
-    return {
-        "id": cell.id,
-        "labels": cell.labels,
-        "condition": cell.condition_label,
-        "subject": cell.subject,
-        "metric": cell.metric,
-        "published": cell.published.model_dump(mode="json"),
-        "status": "measured" if measured else "not measured",
-        "reason": "" if measured else reason,
-        "measured": measured,
-    }
-
-
-def _document(
-    table: PublishedTable, place: Place, wishes: Wishes, groups: Sequence[Group], cells: list[dict[str, Any]]
-) -> dict[str, Any]:
-    info = place.dataset.info if place.dataset else None
-    return {
-        "schema": SCHEMA,
-        "brainalign": __version__,
-        "table": table.name,
-        "title": table.title,
-        "source": table.source.model_dump(mode="json"),
-        "unit": table.unit,
-        "notes": table.notes,
-        "dataset": place.name,
-        "data_here": info is not None and bool(place.subjects),
-        "virtual": place.virtual,
-        "citation": info.citation if info else "",
-        "protocols": sorted({group.protocol for group in groups}),
-        "recipes": sorted({group.recipe for group in groups}),
-        "subjects": list(place.subjects),
-        "published_subjects": len(table.subjects),
-        "seeds": list(wishes.seeds),
-        "published_seeds": table.seeds,
-        "split": wishes.split,
-        "settings": list(wishes.settings),
-        "substitutes": dict(wishes.backbones),
-        "cells_measured": sum(cell["status"] == "measured" for cell in cells),
-        "cells": cells,
-    }

@@ -112,6 +112,11 @@ def check_wishes(table: PublishedTable, wishes: Wishes, place: Place) -> None:
             load_recipe(recipe, modality=modality, overrides=wishes.settings)
 
 
+def is_foundation_table(table: PublishedTable) -> bool:
+    """Whether its cells are of one space for several data sets."""
+    return any((cell.run.recipe or "").partition("/")[0] == "foundation" for cell in table.cells)
+
+
 def why_not(cell: Cell, table: PublishedTable, place: Place) -> str:
     """Why a cell cannot be measured here, as far as that can be said without running anything; empty if it can."""
     way = cell.run
@@ -209,7 +214,7 @@ def _group(cells: list[Cell], place: Place, wishes: Wishes) -> Group:
         over.append("layer")
     over += [f"subject={','.join(place.subjects)}", f"seed={','.join(map(str, wishes.seeds))}"]
     slug = "_".join([cells[0].row, *conditions])
-    marks = _marks(way, stand_in, wishes)
+    marks = marks_of_way(way, stand_in, wishes)
     return Group(slug, way, cells, way.recipe or "", settings, protocol_of(way, place), over, marks)
 
 
@@ -225,7 +230,8 @@ def _candidates(way: Way, kinds: set[Any], stand_in: str | None, wishes: Wishes)
     return [*found, "final"] if "final" in kinds else found
 
 
-def _marks(way: Way, stand_in: str | None, wishes: Wishes) -> tuple[str, ...]:
+def marks_of_way(way: Way, stand_in: str | None, wishes: Wishes) -> tuple[str, ...]:
+    """What is run otherwise than the paper did: another model, other weights, budget or settings."""
     marks = []
     if stand_in:
         marks.append(f"{stand_in} stands in for {way.backbone}")

@@ -55,6 +55,11 @@ class Recording:
         Metres, head coordinates.
     channels : pandas.DataFrame, optional
         One row a channel: region, noise ceiling, ...
+
+    Examples
+    --------
+    >>> Recording.from_arrays(np.ones((4, 2, 5)), ["a", "b", "a", "b"], modality="eeg", sfreq=100.0)
+    Recording(eeg, subject 1, 4 trials x 2 channels x 5 samples, 100 Hz)
     """
 
     subject: str
@@ -176,6 +181,11 @@ class Recording:
 
     def __len__(self) -> int:
         return len(self.trials)
+
+    def __repr__(self) -> str:
+        shape = f"{len(self)} trials x {self.n_chans} channels x {self.n_times} samples"
+        rate = f", {self.sfreq:g} Hz" if self.sfreq is not None else ""
+        return f"Recording({self.modality}, subject {self.subject}, {shape}{rate})"
 
     @property
     def n_chans(self) -> int:

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from brainalign import __version__
 from brainalign.analysis.base import Analysis, Figure, Table
-from brainalign.errors import InputError
-from brainalign.files import write_error, write_json, write_text
+from brainalign.files import write_json, write_text
 from brainalign.report.embedded import PANELS, panels_document
-from brainalign.report.figure_files import check_formats, save_figure
+from brainalign.report.figure_files import check_formats, made_folder, save_figure
 from brainalign.report.figures import DepthAxis, Panel, clean, draw
 from brainalign.report.page import csv_text, data_uri, write_page
 from brainalign.report.style import INK, MARKERS, MUTED, SERIES, WIDTH
@@ -88,13 +87,7 @@ def write_analysis(
         For an unknown format, or a folder that cannot be written.
     """
     check_formats(formats)
-    folder = Path(out)
-    if folder.exists() and not folder.is_dir():
-        raise InputError("is a file, not a folder", where=out, hint="choose another --out")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, folder) from error
+    folder = made_folder(out, hint="choose another --out")
     document = _document(found, formats, asked or {})
     for name, rows in [*((f.name, f.rows) for f in found.figures), *((t.name, t.rows) for t in found.tables)]:
         write_text(folder / f"{name}.csv", csv_text(rows))

@@ -81,7 +81,7 @@ def _data(result: Result) -> list[Caveat]:
 def _lint(results: Sequence[Result]) -> list[Caveat]:
     """Each finding of the lint once."""
     found = {f.text: f for result in results for f in result.lint}
-    caveats = [_finding(f) for f in found.values()]
+    caveats = [finding_caveat(f) for f in found.values()]
     if not any(f.severity == "leak" or f.code == BLOCK_DESIGN for f in found.values()):
         text = "The lint found no image or concept shared between parts where the protocol forbids it."
         caveats.append(Caveat("checked", "No leak found", text))
@@ -94,7 +94,7 @@ def _lint(results: Sequence[Result]) -> list[Caveat]:
     return caveats
 
 
-def _finding(finding: Lint) -> Caveat:
+def finding_caveat(finding: Lint) -> Caveat:
     """A leak speaks against the score, and so does a block design, which no way of cutting the data mends."""
     if finding.severity == "leak":
         return Caveat("serious", f"Leak, {finding.code}", finding.text)
@@ -124,7 +124,7 @@ def _control(result: Result) -> list[Caveat]:
         return [
             Caveat("limit", "No shuffled control", "The same training on shuffled pairs was not run for this model.")
         ]
-    p = _upper_tail(round(control * test.n_queries), test.n_queries, test.chance_top1)
+    p = upper_tail(round(control * test.n_queries), test.n_queries, test.chance_top1)
     said = f"The same training on shuffled pairs scores {percent(control)}; chance is {percent(test.chance_top1)}"
     if p < 0.01:
         text = (
@@ -136,7 +136,7 @@ def _control(result: Result) -> list[Caveat]:
     ]
 
 
-def _upper_tail(hits: int, n: int, chance: float) -> float:
+def upper_tail(hits: int, n: int, chance: float) -> float:
     """Probability of `hits` or more among n guesses."""
     from scipy.stats import binom
 

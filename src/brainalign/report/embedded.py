@@ -36,7 +36,7 @@ ATTRIBUTES = frozenset(
         "stroke", "opacity", "clip-path", "viewBox", "version", "role", "aria-label", "preserveAspectRatio",
     )
 )  # fmt: skip
-_REFERENCE = re.compile(r"url\(\s*(?!#)", re.IGNORECASE)
+_REFERENCE = re.compile(r"url\(\s*(?!#)|\\", re.IGNORECASE)  # a backslash can spell it otherwise
 _PICTURE = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=\s]*\Z")
 
 # What a report has room for: name, title, and the kinds of signals that have it.
@@ -180,7 +180,10 @@ def harmless(svg: str, name: str, alt: str, path: Path) -> Markup:
     root.attrib |= {"role": "img", "aria-label": alt}
     ET.register_namespace("", SVG)
     ET.register_namespace("xlink", XLINK)
-    return Markup(ET.tostring(root, encoding="unicode"))  # the serialiser escapes text and attributes
+    try:
+        return Markup(ET.tostring(root, encoding="unicode"))  # the serialiser escapes text and attributes
+    except RecursionError as error:
+        raise InputError(f"figure '{name}' is nested too deep", where=path, hint="analyze the run again") from error
 
 
 def _local(tag: str) -> str:

@@ -80,6 +80,24 @@ def save_figure(name: str, paint: Callable[[Axes], None], size: tuple[float, flo
         canvas.savefig(file, format=kind, dpi=PNG_DPI, metadata=METADATA[kind])
 
 
+def made_folder(folder: str | Path, hint: str) -> Path:
+    """A folder, made if it is missing.
+
+    Raises
+    ------
+    InputError
+        If it is a file, or cannot be made.
+    """
+    place = Path(folder)
+    if place.exists() and not place.is_dir():
+        raise InputError("is a file, not a folder", where=place, hint=hint)
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise write_error(error, place) from error
+    return place
+
+
 def save_figures(drawn: Sequence[Drawing], folder: str | Path, formats: Sequence[str]) -> list[Path]:
     """Write every figure of a page in every format; nothing where no format is asked for.
 
@@ -101,15 +119,9 @@ def save_figures(drawn: Sequence[Drawing], folder: str | Path, formats: Sequence
         For an unknown format, or a folder that cannot be written.
     """
     check_formats(formats)
-    place = Path(folder)
     if not formats:
         return []
-    if place.exists() and not place.is_dir():
-        raise InputError("is a file, not a folder", where=place, hint="figures need a folder of that name")
-    try:
-        place.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise write_error(error, place) from error
+    place = made_folder(folder, hint="figures need a folder of that name")
     written = []
     for one in drawn:
         for kind in formats:

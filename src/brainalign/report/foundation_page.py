@@ -10,6 +10,7 @@ import numpy as np
 
 from brainalign.files import read_json
 from brainalign.report.figures import BLUE, MUTED, ORANGE, PAPER, WIDTH, Panel, clean, draw, legend_above
+from brainalign.report.foundation_caveats import foundation_caveats
 from brainalign.report.page import csv_text, data_uri, number, read_small, read_table, write_page
 from brainalign.report.words import interval, percent
 
@@ -44,6 +45,7 @@ def write_foundation_report(folder: str | Path, *, out: str | Path | None = None
         document=document,
         sources=sources,
         panels=panels,
+        caveats=foundation_caveats(document),
         recipe_yaml=read_small(place / "recipe.yaml"),
         files=[*files, ("conversion.csv", data_uri(table, "text/csv"))] if document["conversion"] else files,
     )

@@ -204,8 +204,11 @@ def read_query_signals(folder: str | Path, n_queries: int) -> QuerySignals | Non
             int(held["n_recorded"]),
             int(held["averaged"]),
         )
-    except (OSError, ValueError, TypeError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise InputError(f"is damaged ({error})", where=path, hint="remove it, or run it again elsewhere") from error
+    except InputError:
+        raise
+    except Exception as error:  # zipfile and numpy's reader of headers raise errors of many kinds
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise InputError(f"is damaged ({reason})", where=path, hint="remove it, or run it again elsewhere") from error
     _check(found, n_queries, path)
     return found
 

@@ -28,6 +28,13 @@ N_HUBS = 6
 N_PAIRS = 6
 HISTORY = ("epoch", "train_loss", "validation_loss")
 SETTINGS = ("validation_loss",)
+# Of encoders whose stored numbers are neither cosines nor log-likelihoods.
+SCORES = {
+    "ridge": "scaled cosine similarity",
+    "random": "guessed score",
+    "bravl": "score",  # of three kinds, by the recipe's `bravl.score`
+    "stacked": "weighted sum of its runs' scores below that of the first",
+}
 CANDIDATES = ("depth", "validation_loss", "validation_top1", "validation_mrr")
 
 
@@ -156,14 +163,13 @@ def write_run_page(
 
 def score_name(result: Result) -> str:
     """What the stored similarities are, in words."""
-    if result.encoder in ("ridge", "random"):
-        return {"ridge": "scaled cosine similarity", "random": "guessed score"}[result.encoder]
-    return "cosine similarity" if result.selection.epoch is not None else "log-likelihood below that of the first"
+    usual = "cosine similarity" if result.selection.epoch is not None else "log-likelihood below that of the first"
+    return SCORES.get(result.encoder, usual)
 
 
 def lead_name(result: Result) -> str:
     """What a lead of one image over another is counted in."""
-    name = score_name(result)
+    name = score_name(result).removesuffix(" below that of the first")
     return "nats of log-likelihood" if name.startswith("log") else f"of {name}"
 
 

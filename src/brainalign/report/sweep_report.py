@@ -62,7 +62,7 @@ def write_sweep_report(
     summary, first = sweep.summary, sweep.results[0]
     retrievals = Retrievals(sweep.run(summary.conditions[0]))
     rows_each = Counter(tuple(row[key] for key in CONDITION_KEYS) for row in sweep.rows)
-    place, interval = sweep.run(summary.conditions[0]), sweep.interval
+    place, interval, one = sweep.run(summary.conditions[0]), sweep.interval, len(sweep.results) == 1
     signals = read_query_signals(place, len(retrievals.query_ids))
     pictures = Pictures(stimuli_of(first.subject))
     chances = sorted({result.metrics.test.chance_top1 for result in sweep.results})
@@ -87,9 +87,11 @@ def write_sweep_report(
             summary.mean.test_top1,
             interval.as_list() if interval is not None else None,
             max(chances),
-            first.metrics.test.permutation_p if len(sweep.results) == 1 else None,
+            # Runs that no interval pools stand above chance together only if each one does.
+            max(r.metrics.test.permutation_p for r in sweep.results) if interval is None or one else None,
             caveats,
             virtual=summary.virtual,
+            n_runs=len(sweep.results),
         ),
         subjects=subjects,
         subjects_href=data_uri(csv_text(subjects)),
@@ -97,7 +99,7 @@ def write_sweep_report(
         gallery=build_gallery(retrievals, pictures, signals, lead=lead_name(first)),
         in_time=signals is not None and signals.in_time,
         signals_cut=signals.cut if signals is not None else "",
-        ratio=times(summary.mean.test_top1 / first.metrics.test.chance_top1),
+        ratio=times(summary.mean.test_top1 / max(chances)),
         headline=headline(sweep),
         panels=panels(sweep),
         analyses=sweep_analyses(sweep.folder, [axis.name for axis in summary.axes], ANALYSES),

@@ -37,6 +37,7 @@ def verdict(
     caveats: Sequence[Caveat],
     *,
     virtual: bool = False,
+    n_runs: int = 1,
 ) -> Verdict:
     """What a reader should take along who reads one line.
 
@@ -47,18 +48,22 @@ def verdict(
     ends : (float, float) or None
         95 % interval; None where there is none.
     p : float or None
-        Of the permutation test; None where several runs are pooled.
+        Of the permutation test; of several runs the largest, where no interval pools them.
     caveats : sequence of Caveat
         The most serious first.
+    n_runs : int
+        Runs that `p` is the largest of.
     """
-    clear = (ends is None or ends[0] > chance) and (p is None or p < 0.05) and top1 > chance
+    sure = [*([ends[0] > chance] if ends is not None else []), *([p < 0.05] if p is not None else [])]
+    clear = top1 > chance and bool(sure) and all(sure)
     if clear:
         short = f"{times(top1 / chance)} times better than guessing" if top1 > 1.1 * chance else "Better than guessing"
     else:
         short = "Not clearly better than guessing"
     signals = "virtual" if virtual else "test"
     text = f"{percent(top1)} of {signals} signals led to their image, where chance gives {percent(chance)}"
-    text += f" ({p_value(p)})" if p is not None else ""
+    if p is not None:
+        text += f" ({p_value(p)})" if n_runs == 1 else f" (the largest of {n_runs} p-values: {p_value(p)})"
     if ends is not None:
         text += f"; 95 % interval {interval(ends)}"
     doubts = [c for c in caveats if c.kind == "serious"] or [c for c in caveats if c.kind == "limit"]

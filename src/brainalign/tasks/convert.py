@@ -18,6 +18,7 @@ from brainalign.errors import InputError, unknown_name
 Array = NDArray[np.float64]
 Space = Literal["embedding", "scores", "posterior"]
 SPACES = ("embedding", "scores", "posterior")
+FAMILY_WORDS = {"ridge": "a ridge regression", "random": "a guess", "foundation": "of the recipe foundation"}
 
 
 def convert_retrieve(source: NDArray[Any], target: NDArray[Any], *, space: Space = "embedding") -> Array:
@@ -87,7 +88,7 @@ def convert_generate(
     Raises
     ------
     InputError
-        If a model is contrastive, or anything does not fit.
+        If a model is not generative, or anything does not fit.
     """
     made = Conversion(*generative_pair(source, target), source_images, target_images)
     return made.convert(
@@ -107,7 +108,7 @@ def generative_pair(source: Any, target: Any) -> tuple[Any, Any]:
 
     for name, one in (("source", source), ("target", target)):
         if not isinstance(one, GenerativeAligner):
-            text = f"the {name} run is contrastive and generates no signal"
+            text = f"the {name} run is {FAMILY_WORDS.get(one.recipe.family, one.recipe.family)} and generates no signal"
             raise InputError(text, where="--how", hint="use --how retrieve, or two runs of the recipe generative")
     return source, target
 

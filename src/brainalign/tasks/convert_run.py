@@ -2,48 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.alignment.conversion import DEFAULT_LEVEL, Conversion, check_level
+from brainalign.alignment.conversion import DEFAULT_LEVEL, check_level
 from brainalign.errors import InputError, unknown_name
 from brainalign.evaluation import count_ranks, evaluate_retrieval
 from brainalign.evaluation.retrieved import NORMALISED_MEANS, normalised_conversion
 from brainalign.stimuli import StimulusSet
-from brainalign.tasks.convert import convert_generate, convert_retrieve, generative_pair
+from brainalign.tasks.convert import convert_generate, generative_pair
+from brainalign.tasks.meeting import Anchors, Meeting, meet_at_anchors, meet_in_space, share_space
 from brainalign.tasks.output import check_output, write_arrays, write_rows
 from brainalign.tasks.signal_files import FileOptions, read_signals
 from brainalign.tasks.signal_format import SignalFormat
 from brainalign.tasks.trained import Recorded, TrainedRun
 
 Array = NDArray[np.float64]
-Scorer = Callable[[NDArray[Any], NDArray[Any], NDArray[np.intp]], Array]
 WAYS = ("retrieve", "generate")
 TABLES = (".csv", ".jsonl", ".json")
-ANCHORS_MAX = 1000
-FEWEST_ANCHORS = 10
-
-
-@dataclass(frozen=True)
-class Anchors:
-    """Images both models know, none of them a test image of either run.
-
-    Attributes
-    ----------
-    source, target : arrays of shapes (n, dim_1) and (n, dim_2)
-        Their features as either model takes them.
-    """
-
-    source: NDArray[np.float32]
-    target: NDArray[np.float32]
-
-    def __len__(self) -> int:
-        return len(self.source)
 
 
 def convert_runs(
@@ -60,6 +39,8 @@ def convert_runs(
     target_repetitions: int | None = None,
 ) -> dict[str, Any]:
     """Convert signals of the source's subject to those of the target's, write them, and score where images agree.
+
+    Two sources of one foundation run meet in its space, two other runs at images that both know.
 
     Parameters
     ----------
@@ -97,17 +78,22 @@ def convert_runs(
         raise InputError("is the source run too", where=target.folder, hint="give a run of another modality or subject")
     if how == "generate":
         generative_pair(source.aligner, target.aligner)
-    given = _new_signals(source, signals, options)
-    anchors = _anchors(source, target)
-    recorded, pool = _source_signals(source, given), target.recorded("test")
+    given, notes = _new_signals(source, signals, options)
+    anchors = None if share_space(source, target) else Anchors.of(source, target)
+    recorded, pool = source.recorded("test") if given is None else given, target.recorded("test")
     source_repetitions = source_repetitions or _averaged(recorded)
     target_repetitions = target_repetitions or _averaged(pool)
     counts = source_repetitions, target_repetitions
-    facts = _facts(source, target, how, len(anchors), len(pool.signals)) | {
+    if anchors is None:
+        meeting = meet_in_space(source, target)
+    else:
+        meeting = meet_at_anchors(source, target, anchors, how, counts)
+    facts = _facts(source, target, how, meeting, len(pool.signals), given is None) | {
+        "notes": [*notes, *sorted({*source.result.always_said, *target.result.always_said})],
         "signals": "test signals of the source run" if signals is None else str(signals),
-        "scores": _score(source, target, anchors, recorded, pool, how, counts) if signals is None else None,
+        "scores": _score(source, target, meeting, recorded, pool) if signals is None else None,
     }
-    if how == "generate":
+    if how == "generate" and anchors is not None:
         made = convert_generate(
             source.aligner,
             target.aligner,
@@ -124,19 +110,20 @@ def convert_runs(
         channels = np.array(target.aligner.facts["ch_names"], dtype=np.str_)
         write_arrays(file, {**arrays, "names": names, "ch_names": channels}, {**facts, "level": level})
     else:
-        similarity = _retrieval(source, target, anchors, counts)(
-            recorded.signals, pool.signals, np.arange(len(anchors))
-        )
+        similarity = meeting.score(recorded.signals, pool.signals)
         write_rows(file, _rows(similarity, recorded, pool, top), facts)
     return facts
 
 
-def _new_signals(source: TrainedRun, signals: str | Path | None, options: FileOptions | None) -> Recorded | None:
+def _new_signals(
+    source: TrainedRun, signals: str | Path | None, options: FileOptions | None
+) -> tuple[Recorded | None, tuple[str, ...]]:
+    """Signals of a file, if one is given, and what is to be said of them."""
     if signals is None:
-        return None
+        return None, ()
     wanted = SignalFormat.of(source.aligner.facts, source.result.modality)
     read = read_signals(signals, wanted, source.aligner.signal_transform, options)
-    return Recorded(read.signals, read.names, ())
+    return Recorded(read.signals, read.names, ()), read.notes
 
 
 def _averaged(side: Recorded) -> int | None:
@@ -144,24 +131,9 @@ def _averaged(side: Recorded) -> int | None:
     return side.counts[0] if len(set(side.counts)) == 1 else None
 
 
-def _source_signals(source: TrainedRun, given: Recorded | None) -> Recorded:
-    return source.recorded("test") if given is None else given
-
-
-def _anchors(source: TrainedRun, target: TrainedRun) -> Anchors:
-    """Training images of the target that neither run tests on, evenly spaced."""
-    stimuli = target.stimuli("train")
-    tested = {*target.stimuli("test").image_ids, *source.stimuli("test").image_ids}
-    rows = [row for row, image in enumerate(stimuli.image_ids) if image not in tested]
-    rows = rows[:: max(1, -(-len(rows) // ANCHORS_MAX))]
-    if len(rows) < FEWEST_ANCHORS:
-        text = f"{len(rows)} images are left that both models know and neither tests on"
-        raise InputError(text, where=target.folder, hint=f"{FEWEST_ANCHORS} or more are needed")
-    chosen = stimuli.select([stimuli.ids[row] for row in rows])
-    return Anchors(source.features(chosen), target.features(chosen))
-
-
-def _facts(source: TrainedRun, target: TrainedRun, how: str, n_anchors: int, pool: int) -> dict[str, Any]:
+def _facts(
+    source: TrainedRun, target: TrainedRun, how: str, meeting: Meeting, pool: int, recorded: bool
+) -> dict[str, Any]:
     sides = {
         name: {
             "run": str(run.folder),
@@ -171,7 +143,7 @@ def _facts(source: TrainedRun, target: TrainedRun, how: str, n_anchors: int, poo
             "modality": run.result.modality,
             "subject": run.result.subject,
             "layers": run.layers,
-            "test_reads": run.result.test_reads + 1,
+            "test_reads": run.result.test_reads + (1 if run is target or recorded else 0),
         }
         for name, run in (("source", source), ("target", target))
     }
@@ -180,52 +152,15 @@ def _facts(source: TrainedRun, target: TrainedRun, how: str, n_anchors: int, poo
         "how": how,
         **sides,
         "virtual": source.result.virtual or target.result.virtual,
-        "notes": sorted({*source.result.always_said, *target.result.always_said}),
-        "anchors": f"{n_anchors} training images of the target run that neither run tests on",
-        "n_anchors": n_anchors,
+        "anchors": meeting.words,
+        "n_anchors": meeting.n_anchors,
         "pool": f"test signals of subject {target.result.subject}",
         "pool_size": pool,
     }
 
 
-def _retrieval(
-    source: TrainedRun, target: TrainedRun, anchors: Anchors, counts: tuple[int | None, int | None]
-) -> Scorer:
-    """Similarity of source and target signals through the anchors, dealt anew to the target in the order given."""
-    both = source.generative and target.generative
-
-    def profile(run: TrainedRun, signals: NDArray[Any], images: NDArray[np.float32], repetitions: int | None) -> Array:
-        found = run.aligner.similarity(signals, {"image": images}, repetitions=repetitions).astype(np.float64)
-        if both:
-            found -= np.logaddexp.reduce(found, axis=1, keepdims=True)
-        return np.asarray(found, dtype=np.float64)
-
-    def score(sources: NDArray[Any], targets: NDArray[Any], order: NDArray[np.intp]) -> Array:
-        a = profile(source, sources, anchors.source, counts[0])
-        b = profile(target, targets, anchors.target[order], counts[1])
-        return convert_retrieve(a, b, space="posterior" if both else "scores")
-
-    return score
-
-
-def _generation(
-    source: TrainedRun, target: TrainedRun, anchors: Anchors, counts: tuple[int | None, int | None]
-) -> Scorer:
-    def score(sources: NDArray[Any], targets: NDArray[Any], order: NDArray[np.intp]) -> Array:
-        made = Conversion(source.aligner, target.aligner, anchors.source, anchors.target[order])
-        return made.gain(sources, targets, source_repetitions=counts[0], target_repetitions=counts[1])
-
-    return score
-
-
 def _score(
-    source: TrainedRun,
-    target: TrainedRun,
-    anchors: Anchors,
-    recorded: Recorded,
-    pool: Recorded,
-    how: str,
-    counts: tuple[int | None, int | None],
+    source: TrainedRun, target: TrainedRun, meeting: Meeting, recorded: Recorded, pool: Recorded
 ) -> dict[str, Any] | None:
     """Identification of the target signal of the same image, among those of all images that both runs tested on."""
     sides = [(source, recorded), (target, pool)]
@@ -235,11 +170,8 @@ def _score(
         return None
     a = recorded.signals[[first[image] for image in common]]
     b = pool.signals[[second[image] for image in common]]
-    score = (_generation if how == "generate" else _retrieval)(source, target, anchors, counts)
-    truth = np.arange(len(anchors))
-    similarity = score(a, b, truth)
+    similarity, control = meeting.score(a, b), meeting.control(a, b)
     found = evaluate_retrieval(similarity, common, common, n_resamples=2000, n_permutations=2000)
-    control = score(a, b, np.random.default_rng(0).permutation(truth))
     shuffled = evaluate_retrieval(control, common, common, n_resamples=100, n_permutations=100)
     own, columns = _own_decoding(target, pool, [second[image] for image in common]), np.arange(len(common))
     two_way = count_ranks(similarity, columns).beaten()
@@ -263,7 +195,7 @@ def _score(
         "chance_normalised": 0.5 / float(own.mean()),
         "normalised_is": NORMALISED_MEANS,
         "shuffled": {"top1": shuffled.top1, "two_way": shuffled.two_way, "two_way_ci95": shuffled.two_way_ci95},
-        "shuffled_is": "the same conversion with the anchor images of the target dealt anew",
+        "shuffled_is": meeting.control_words,
     }
 
 

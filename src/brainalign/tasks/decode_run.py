@@ -126,7 +126,8 @@ def _facts(
         text = f"no 'none of these': it needs {LEAST_BACKGROUND} other images (give --root, or a larger gallery)"
         notes.append(f"{text}; probabilities take the image to be in the gallery")
     else:
-        notes.append("a contrastive run has no probabilities: scores rank images of one signal")
+        text = "scores rank images of one signal"
+        notes.append(f"a {run.aligner.recipe.family} run has no probabilities: {text}")
     measured = run.result.calibration
     if measured is not None:
         low, high = measured.calibrated95

@@ -42,10 +42,10 @@ def encode_generate(
     Raises
     ------
     InputError
-        If the model is contrastive: it maps images and signals to one space, and no image to a signal.
+        If the model is of another family: it compares images and signals, and maps no image to a signal.
     """
     if not isinstance(aligner, GenerativeAligner):
-        text = "a contrastive run generates no signal"
+        text = f"a {aligner.recipe.family} run generates no signal"
         raise InputError(text, where="--how", hint="use --how retrieve, or a run of the recipe generative")
     expected = torch.from_numpy(aligner.predict_transformed(images))
     return signal_interval(aligner, expected, aligner.noise(repetitions).cpu(), level)

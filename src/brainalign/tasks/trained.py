@@ -70,6 +70,9 @@ class TrainedRun:
         place = Path(folder)
         result = read_result(place)
         if not (place / "model.safetensors").is_file():
+            if place.resolve().parent.name == "sources":
+                hint = f"give the foundation run two folders up, with --source {place.resolve().name}"
+                raise InputError("is one source of a foundation run", where=place, hint=hint)
             raise InputError("holds no model", where=place, hint="give a run of `brainalign train`, not a stack")
         chosen = resolve_device(device)
         aligner = load_aligner(place / "model.safetensors", device=chosen)

@@ -66,12 +66,12 @@ class Run:
         own = self.path.parent / f"{self.prefix}_{suffix}"
         if own.is_file():
             return own
-        folder = self.path.parent
-        while folder.is_relative_to(self.root):
+        for folder in self.path.parents:
             fitting = [(len(entities), path) for path, entities in _named(folder, suffix) if self._agrees(entities)]
             if fitting:
                 return max(fitting)[1]
-            folder = folder.parent
+            if folder == self.root:
+                break
         return None
 
     def _agrees(self, entities: dict[str, str]) -> bool:

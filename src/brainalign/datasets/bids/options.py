@@ -94,8 +94,9 @@ class BidsOptions:
                 raise InputError(f"'{word}' is not key=value", where="bids", hint="for example bids:task=things")
             parts = [unquote(part) for part in value.split(_AND)]
             given[key] = parts if key in _WORDS or len(parts) > 1 else parts[0]
-        if twice := sorted(set(given) & set(options)):
-            raise InputError(f"option '{twice[0]}' is given twice", where="bids", hint="give it once")
+        for name in sorted(set(given) & set(options)):
+            if _convert(name, given[name]) != _convert(name, options[name]):  # the same again, as for a run, is fine
+                raise InputError(f"option '{name}' is given twice", where="bids", hint="give it once")
         given |= options
         known = [field.name for field in fields(cls)]
         for name in given:

@@ -5,7 +5,6 @@ A run is the unit: an interrupted preparation goes on at the run it had reached,
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from numpy.typing import NDArray
 from brainalign.datasets.bids.events import Shown
 from brainalign.datasets.bids.options import BidsOptions
 from brainalign.datasets.bids.raw import UNITS, Opened, damage, open_run
+from brainalign.datasets.derived import kept_record
 from brainalign.datasets.resume import file_size
 from brainalign.errors import InputError
-from brainalign.files import atomic_write, read_json, sha256_json, write_json
+from brainalign.files import atomic_write, sha256_json, write_json
 from brainalign.locks import locked
 from brainalign.recordings.epochs import BLOCK_BYTES, epoch_times, resampler
 
@@ -69,10 +69,10 @@ def open_piece(shown: Shown, options: BidsOptions, cache_dir: Path) -> Piece:
     """
     folder = cache_dir / "derived" / "bids" / _key(shown, options)
     with locked(folder.with_suffix(".lock")):
-        record = _read_record(folder)
+        record = kept_record(folder, SCHEMA, record=RECORD, signals=SIGNALS)
         if record is None:
             _make(shown, options, folder)
-            record = _read_record(folder)
+            record = kept_record(folder, SCHEMA, record=RECORD, signals=SIGNALS)
     if record is None:
         raise InputError("was not written", where=folder, hint="give another --cache")
     try:
@@ -91,15 +91,6 @@ def _key(shown: Shown, options: BidsOptions) -> str:
         options.bads, options.bad_segments,
     ]  # fmt: skip
     return sha256_json([SCHEMA, marks, signal_options, shown.onsets.tolist(), shown.images])[:32]
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    """What was kept; None if nothing whole was (the record is written last)."""
-    with contextlib.suppress(InputError):
-        record = read_json(folder / RECORD)
-        if isinstance(record, dict) and record.get("schema") == SCHEMA:
-            return record if file_size(folder / SIGNALS) == record.get("bytes") else None
-    return None
 
 
 def _make(shown: Shown, options: BidsOptions, folder: Path) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainalign.datasets.derived import check_copy_room
 from brainalign.datasets.eeg_imagenet.items import AGAIN, N_CHANS, N_SUBJECTS, WINDOW, Items, read_items
 from brainalign.datasets.eeg_imagenet.tensors import load_tensors
-from brainalign.datasets.resume import check_room, file_size
+from brainalign.datasets.resume import file_size
 from brainalign.errors import InputError
 from brainalign.files import atomic_write, read_json, sha256_json, write_json
 from brainalign.locks import locked
@@ -114,7 +115,7 @@ def _make(loaded: Any, items: Items, path: Path, folder: Path, raw: bool, progre
     used = np.flatnonzero(items.used)
     if not len(used):
         raise InputError("holds no trial of usable length", where=path, hint=AGAIN)
-    check_room(folder, 4 * len(used) * N_CHANS * SAMPLES)
+    check_copy_room(folder, 4 * len(used) * N_CHANS * SAMPLES)
     people = [subject for subject in range(1, N_SUBJECTS + 1) if (items.subject[used] == subject).any()]
     with contextlib.ExitStack() as stack:
         files = {subject: stack.enter_context(atomic_write(folder / _name(subject))) for subject in people}

@@ -6,9 +6,9 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from brainalign.datasets.derived import check_copy_room
 from brainalign.datasets.nsd.design import N_ALL_IMAGES
 from brainalign.datasets.nsd.hdf5 import open_array
-from brainalign.datasets.resume import check_room
 from brainalign.files import atomic_write, sha256_json
 from brainalign.locks import locked
 
@@ -71,7 +71,7 @@ def export_pictures(path: Path, numbers: Sequence[int], cache_dir: Path, progres
     with locked(folder.with_suffix(".lock")):
         missing = [number for number in sorted(set(numbers)) if not (folder / picture_name(number)).is_file()]
         if missing:
-            check_room(folder, PNG_BYTES * len(missing))
+            check_copy_room(folder, PNG_BYTES * len(missing))
             _write(path, missing, folder, progress)
     return folder
 

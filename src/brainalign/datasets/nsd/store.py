@@ -5,7 +5,6 @@ Sessions are kept one by one, so that an interrupted copy goes on and a session 
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainalign.datasets.derived import check_copy_room, kept_record
 from brainalign.datasets.nsd.design import TRIALS_A_SESSION
 from brainalign.datasets.nsd.hdf5 import open_array
-from brainalign.datasets.resume import check_room, file_size
+from brainalign.datasets.resume import file_size
 from brainalign.errors import InputError
-from brainalign.files import atomic_write, read_json, sha256_json, write_json
+from brainalign.files import atomic_write, sha256_json, write_json
 from brainalign.locks import locked
 
 SCHEMA = "brainalign.nsd/1"
@@ -103,14 +103,16 @@ def open_sessions(
         If a file is damaged or of another shape, holds no signal, or the disk is too small.
     """
     signals, varies = [], np.zeros(len(voxels), dtype=bool)
-    missing = sum(not _kept(_folder(path, voxels, part, cache_dir)) for path, part in _pairs(betas, train))
-    check_room(cache_dir, 4 * TRIALS_A_SESSION * len(voxels) * missing)
+    missing = sum(
+        not kept_record(_folder(path, voxels, part, cache_dir), SCHEMA) for path, part in _pairs(betas, train)
+    )
+    check_copy_room(cache_dir, 4 * TRIALS_A_SESSION * len(voxels) * missing)
     for number, (path, part) in enumerate(_pairs(betas, train), start=1):
         folder = _folder(path, voxels, part, cache_dir)
         with locked(folder.with_suffix(".lock")):
-            if _kept(folder) is None:
+            if kept_record(folder, SCHEMA) is None:
                 _make(path, voxels["flat"].to_numpy(), shape, part, folder)
-        record = _kept(folder)
+        record = kept_record(folder, SCHEMA)
         if record is None:
             raise InputError("was not written", where=folder, hint="give another --cache")
         found, varied = _restore(folder, record, len(voxels))
@@ -131,15 +133,6 @@ def _folder(path: Path, voxels: pd.DataFrame, train: NDArray[np.bool_], cache_di
     marks = [str(path.resolve()), status.st_size, status.st_mtime_ns]
     key = sha256_json([SCHEMA, marks, voxels["flat"].tolist(), np.flatnonzero(train).tolist()])[:32]
     return cache_dir / "derived" / "nsd" / key
-
-
-def _kept(folder: Path) -> dict[str, Any] | None:
-    """What was kept; None if nothing whole was (the record is written last)."""
-    with contextlib.suppress(InputError):
-        record = read_json(folder / "session.json")
-        if isinstance(record, dict) and record.get("schema") == SCHEMA:
-            return record if file_size(folder / "trials.npy") == record.get("bytes") else None
-    return None
 
 
 def _restore(folder: Path, record: dict[str, Any], n_voxels: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
@@ -171,7 +164,7 @@ def _make(
     with atomic_write(folder / "trials.npy") as file:
         np.save(file, values[:, :, None], allow_pickle=False)
     record = {"schema": SCHEMA, "source": str(path), "bytes": file_size(folder / "trials.npy")}
-    write_json(folder / "session.json", record | {"constant": np.flatnonzero(constant).tolist()})
+    write_json(folder / "trials.json", record | {"constant": np.flatnonzero(constant).tolist()})
 
 
 def _read(path: Path, flat: NDArray[np.intp], shape: tuple[int, int, int]) -> NDArray[np.float32]:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainalign.datasets.resume import check_room, file_size
+from brainalign.datasets.derived import check_copy_room, kept_record
+from brainalign.datasets.resume import file_size
 from brainalign.datasets.things_fmri.betas import Betas, open_betas
 from brainalign.datasets.things_fmri.tables import SubjectFiles, read_trials, read_voxels
 from brainalign.errors import InputError
-from brainalign.files import atomic_write, read_json, sha256_json, write_json
+from brainalign.files import atomic_write, sha256_json, write_json
 from brainalign.locks import locked
 
 SCHEMA = "brainalign.things-fmri/1"
@@ -48,10 +48,10 @@ def open_trials(
     trials, voxels = read_trials(files.stimuli), read_voxels(files.voxels)
     folder = cache_dir / "derived" / "things-fmri" / _key(files)
     with locked(folder.with_suffix(".lock")):
-        record = _read_record(folder)
+        record = kept_record(folder, SCHEMA)
         if record is None:
             _make(files, trials, voxels, folder, progress)
-            record = _read_record(folder)
+            record = kept_record(folder, SCHEMA)
     if record is None:
         raise InputError("was not written", where=folder, hint="give another --cache")
     try:
@@ -93,21 +93,12 @@ def _key(files: SubjectFiles) -> str:
     return sha256_json([SCHEMA, marks])[:32]
 
 
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    """What was kept; None if nothing whole was (the record is written last)."""
-    with contextlib.suppress(InputError):
-        record = read_json(folder / "trials.json")
-        if isinstance(record, dict) and record.get("schema") == SCHEMA:
-            return record if file_size(folder / "trials.npy") == record.get("bytes") else None
-    return None
-
-
 def _make(
     files: SubjectFiles, trials: pd.DataFrame, voxels: pd.DataFrame, folder: Path, progress: Progress | None
 ) -> None:
     with open_betas(files.responses, trials.attrs["n_columns"]) as betas:
         check_fit(betas, voxels, files)
-        check_room(folder, 4 * len(trials) * betas.n_voxels)
+        check_copy_room(folder, 4 * len(trials) * betas.n_voxels)
         with atomic_write(folder / "trials.npy") as file:
             empty = _turn(file, betas, trials["column"].to_numpy(), files.responses, progress)
         if len(empty) == betas.n_voxels:

@@ -12,11 +12,12 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainalign.datasets.resume import check_room, file_size
+from brainalign.datasets.derived import check_copy_room, kept_record
+from brainalign.datasets.resume import file_size
 from brainalign.datasets.things_meg.files import SubjectFiles
 from brainalign.datasets.things_meg.trials import CATCH_EVENT, COLUMNS, check_columns, read_table, trial_rows
 from brainalign.errors import InputError
-from brainalign.files import atomic_write, read_json, sha256_json, write_json
+from brainalign.files import atomic_write, sha256_json, write_json
 from brainalign.locks import locked
 
 if TYPE_CHECKING:
@@ -66,10 +67,10 @@ def open_epochs(files: SubjectFiles, cache_dir: Path, progress: Progress | None 
     """
     folder = cache_dir / "derived" / "things-meg" / _key(files)
     with locked(folder.with_suffix(".lock")):
-        record = _read_record(folder)
+        record = kept_record(folder, SCHEMA)
         if record is None:
             _make(files, folder, progress)
-            record = _read_record(folder)
+            record = kept_record(folder, SCHEMA)
     if record is None:
         raise InputError("was not written", where=folder, hint="give another --cache")
     try:
@@ -98,15 +99,6 @@ def describe_epochs(files: SubjectFiles) -> tuple[pd.DataFrame, dict[str, Any]]:
 def _key(files: SubjectFiles) -> str:
     marks = [[str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns] for path in files.all]
     return sha256_json([SCHEMA, marks])[:32]
-
-
-def _read_record(folder: Path) -> dict[str, Any] | None:
-    """What was kept; None if nothing whole was (the record is written last)."""
-    with contextlib.suppress(InputError):
-        record = read_json(folder / "epochs.json")
-        if isinstance(record, dict) and record.get("schema") == SCHEMA:
-            return record if file_size(folder / "trials.npy") == record.get("bytes") else None
-    return None
 
 
 @contextlib.contextmanager
@@ -170,7 +162,7 @@ def _make(files: SubjectFiles, folder: Path, progress: Progress | None) -> None:
         picks = _picks(source, first)
     trials = _trials(source, files)
     shape = (len(trials), len(picks), len(source.times))
-    check_room(folder, 4 * int(np.prod(shape)))
+    check_copy_room(folder, 4 * int(np.prod(shape)))
     with atomic_write(folder / "trials.npy") as file:
         scale = _write(file, source, trials, picks, shape, first, progress)
     positions = np.array([source.info["chs"][p]["loc"][:3] for p in picks], dtype=np.float64)
@@ -187,7 +179,7 @@ def _make(files: SubjectFiles, folder: Path, progress: Progress | None) -> None:
         "n_catch": int((source.events[:, 2] == CATCH_EVENT).sum()),
         "trials": {name: trials[name].tolist() for name in ("stimulus_id", "part", "session", "run")},
     }
-    write_json(folder / "epochs.json", record)
+    write_json(folder / "trials.json", record)
 
 
 def _write(

@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection
 from dataclasses import dataclass, fields
 from typing import Any
+from urllib.parse import quote, unquote
 
 from brainalign.errors import InputError, unknown_name
 
@@ -299,12 +300,12 @@ def options_in_name(text: str) -> tuple[str, dict[str, str]]:
             problem = f"option '{key}' twice" if mark else f"'{word}', expected option=value"
             raise InputError(f"the name has {problem}", where=text, hint="such as virtual-eeg:small:noise=2")
         else:
-            options[key] = value.replace("+", ",")
+            options[key] = unquote(value.replace("+", ","))
     return preset, options
 
 
 def options_for_name(config: VirtualBrainConfig) -> list[str]:
-    """Options that are not the default ones, as `options_in_name` reads them.
+    """Options that are not the default ones, as `options_in_name` reads them: every digit, and %3A for a colon.
 
     Examples
     --------
@@ -317,11 +318,14 @@ def options_for_name(config: VirtualBrainConfig) -> list[str]:
         value = getattr(config, field.name)
         if value == getattr(default, field.name):
             continue
-        text = (
-            str(value).lower() if isinstance(value, bool) else f"{value:g}" if isinstance(value, float) else str(value)
-        )
-        found.append(f"{field.name}={text.replace(',', '+')}")
+        found.append(f"{field.name}={quote(_text(value), safe=',').replace(',', '+')}")
     return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}" if float(f"{value:g}") == value else repr(value)
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _convert(name: str, kind: str, value: Any, dataset: str) -> Any:

@@ -88,6 +88,7 @@
   const words = (q) => {
     const first = data.images[q.near[0]].name, lead = Math.abs(q.margin ?? 0);
     if (q.rank === 1) return "The shown image came first, " + number(lead) + " " + data.lead + " ahead of the next.";
+    if (q.near[0] === q.image) return "The shown image shares its place: others have the same score.";
     return first + " came first instead, " + number(lead) + " " + data.lead + " ahead of the shown image.";
   };
 
