@@ -15,7 +15,7 @@ from torch import nn
 from brainalign.alignment.transforms import SignalTransform
 from brainalign.analysis.channels import planted_snr
 from brainalign.analysis.channels_attribution import STEPS, TOLERANCE, attribute
-from brainalign.analysis.channels_data import Channels, Estimates, one_row_an_image, resampling_weights
+from brainalign.analysis.channels_data import Channels, Estimates, one_row_an_image, resampling_weights, unit_of
 from brainalign.analysis.channels_encoding import (
     corrected_p,
     fit_encoding,
@@ -30,6 +30,7 @@ from brainalign.analysis.channels_pattern import explained_share, haufe_pattern,
 from brainalign.analysis.channels_regions import channel_groups, region_of
 from brainalign.analysis.channels_topography import sensor_info
 from brainalign.errors import InputError
+from brainalign.recipes import load_recipe
 
 
 @pytest.fixture
@@ -313,3 +314,10 @@ def test_planted_ratios_are_those_of_the_channels_that_the_run_takes(rng):
     assert "correlate over 4 channels with r = 1.00" in text and "by ranks 1.00" in text
     run.result.virtual = False
     assert planted_snr(material, "validation") is None
+
+
+def test_patterns_of_square_roots_are_not_called_spikes():
+    recipe = load_recipe("ridge", modality="spikes")
+    assert recipe.signals.transform == "sqrt"
+    assert unit_of("spikes", recipe) == "square root of spikes" and unit_of("", recipe) == ""
+    assert unit_of("uV", load_recipe("ridge", modality="eeg")) == "uV"

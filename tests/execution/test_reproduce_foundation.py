@@ -10,7 +10,7 @@ import shutil
 import numpy as np
 import pytest
 from foundation_support import QUICK, give_classes, write_pair
-from tests_support import N_IMAGES
+from tests_support import N_IMAGES, write_own
 
 from brainalign.cli.main import run as cli
 from brainalign.datasets import open_dataset
@@ -60,8 +60,8 @@ def cells(document):
 class Stored:
     """What a source's folder holds, and its images through the judge."""
 
-    def __init__(self, out, data, name, subject, cache):
-        place = out / f"cells/one-space/seed-0/sources/{name}"
+    def __init__(self, out, data, name, subject, cache, seed=0):
+        place = out / f"cells/one-space/seed-{seed}/sources/{name}"
         with np.load(place / "predictions.npz") as file:
             self.similarity, ids, gallery = file["similarity"], file["query_ids"], file["gallery_ids"]
         with np.load(place / "embeddings.npz") as file:
@@ -171,6 +171,45 @@ def test_what_stands_beside_a_score(pair):
     assert read_result(run / "sources/helmet-01").test_reads == 1  # nothing was opened again
     with open(out / "table.csv", newline="") as file:
         assert len(list(csv.DictReader(file))) == len(document["cells"])
+
+
+@pytest.fixture(scope="module")
+def apart(tmp_path_factory, shared_cache):
+    """fMRI and MEG of other images, two seeds: what the paper's own data sets are like."""
+    folder = tmp_path_factory.mktemp("apart")
+    write_own(folder / "scanner")
+    helmet = write_own(folder / "helmet", seed=1)
+    for image in sorted((helmet / "images").glob("*.png")):
+        image.rename(image.with_name(f"j{image.name}"))
+    trials = helmet / "sub-01/trials.csv"
+    trials.write_text(trials.read_text().replace("\ni", "\nji"))
+    signals = np.load(helmet / "sub-01/signals.npy") * np.array([0.5, 1.0, 0.8, 0.2], np.float32)
+    np.save(helmet / "sub-01/signals.npy", signals)
+    (helmet / "dataset.yaml").write_text("modality: meg\nsfreq: 10\ntmin: 0.0\n")
+    out = folder / "table"
+    data = f"{folder}/scanner,{folder}/helmet"
+    settings = [*SETTINGS, "training.epochs=10"]
+    return folder, out, table(out, shared_cache, dataset=data, seeds=(0, 1), settings=settings)
+
+
+def test_modalities_that_saw_other_images_are_converted_too(apart, shared_cache):
+    folder, out, document = apart
+    two_way, own = [], []
+    for seed in (0, 1):
+        meg, fmri = (
+            Stored(out, folder / name, f"{name}-01", "01", shared_cache, seed) for name in ("helmet", "scanner")
+        )
+        assert not set(meg.ids) & set(fmri.ids)
+        nearest = (meg.embedded @ fmri.embedded.T).argmax(axis=1)
+        two_way.append(meg.likeness([fmri.ids[column] for column in nearest], fmri.image))
+        own.append(fmri.decoding())
+    measured = cells(document)["meg-to-fmri/conversion/clip_two_way"]["measured"]
+    assert measured["ours"] == pytest.approx(100 * np.mean(two_way) / np.mean(own))
+    assert measured["interval"] == "percentile" and measured["seeds"] == [0, 1]
+    assert any("tested on different images" in mark for mark in measured["marks"])
+    decoding = cells(document)["fmri/decoding/clip_two_way"]["measured"]
+    assert decoding["ours"] == pytest.approx(100 * np.mean(own))
+    assert decoding["subjects"] == ["01"] and "interval over images alone" in decoding["marks"]
 
 
 def test_a_second_call_trains_nothing(pair, shared_cache, monkeypatch):

@@ -31,6 +31,8 @@ class Channels:
     Attributes
     ----------
     names : tuple of n_chans str
+    unit : str
+        Of patterns: the recording's, or its square root where the run takes that.
     positions : array of shape (n_chans, 3) or None
         Metres.
     times : array of shape (n_times,) or None
@@ -116,7 +118,7 @@ def gather(run: Reopened, images: str) -> Material:
     channels = Channels(
         recording.ch_names,
         recording.modality,
-        recording.unit,
+        unit_of(recording.unit, recipe),
         recording.ch_pos,
         recording.times if recording.sfreq is not None and recording.n_times > 1 else None,
         channel_groups(recording.ch_names, recording.modality, recording.channels),
@@ -132,6 +134,11 @@ def gather(run: Reopened, images: str) -> Material:
         features.transform(torch.from_numpy(np.asarray(shown, np.float32))).numpy(),
         signals.transform.scale.numpy(),
     )
+
+
+def unit_of(unit: str, recipe: Recipe) -> str:
+    """What z-scores times `Material.scale` are counted in; empty where the recording names no unit."""
+    return f"square root of {unit}" if unit and recipe.signals.transform == "sqrt" else unit
 
 
 def _plain(recipe: Recipe) -> Recipe:

@@ -36,7 +36,7 @@ class Patterns:
         Share of each channel's variance between images (samples from stimulus onset on, pooled) that the latents
         explain, every image predicted by the fit without it.
     maps : array of shape (n_components, n_chans, n_times)
-        Change of the signal, in the recording's units, when a component rises by one standard deviation.
+        Change of the signal, in `Channels.unit`, when a component rises by one standard deviation.
     """
 
     latent: str

@@ -109,7 +109,7 @@ def encode(
     if json:
         c.emit(facts)
         return
-    print(f"{_virtual(facts)}{facts['n_images']} images encoded ({how}) by {facts['recipe']}: {out}")
+    print(f"{facts['n_images']} images encoded ({how}) by {facts['recipe']}: {out}")
     for line in (*_encoding_words(facts), *(f"note: {note}" for note in facts["notes"])):
         print(line)
 
@@ -159,7 +159,7 @@ def convert(
     if json:
         c.emit(facts)
         return
-    print(f"{_virtual(facts)}converted ({how}) through {facts['anchors']}, {facts['pool_size']} target signals in the pool: {out}")
+    print(f"converted ({how}) through {facts['anchors']}, {facts['pool_size']} target signals in the pool: {out}")
     for line in (*_conversion_words(facts["scores"]), *(f"note: {note}" for note in facts["notes"])):
         print(line)
 
@@ -208,10 +208,6 @@ def _open_both(
         text = f"holds one modality ({first.result.modality})"
         raise InputError(text, where=run, hint="give the run of the other one with --target-run")
     return first, first.run.source(target, where="--target")
-
-
-def _virtual(facts: dict[str, Any]) -> str:
-    return "VIRTUAL data: " if facts["virtual"] else ""
 
 
 def _encoding_words(facts: dict[str, Any]) -> list[str]:
