@@ -9,7 +9,7 @@ from brainalign.analysis.base import Analysis, Figure, Finding
 from brainalign.errors import InputError
 from brainalign.report import write_run_report, write_sweep_report
 from brainalign.report.analysis_page import write_analysis
-from brainalign.report.embedded import harmless, run_analyses
+from brainalign.report.embedded import PANELS_MAX, harmless, run_analyses
 
 REGISTERED = ("time", "channels", "repetitions", "layers", "losses")
 
@@ -112,3 +112,19 @@ def test_addresses_spelt_with_backslashes_are_left_out(tmp_path):
     svg = '<svg xmlns="http://www.w3.org/2000/svg"><rect style="fill: \\75rl(https://example.org/x)" width="3"/></svg>'
     found = str(harmless(svg, "own", "said", tmp_path))
     assert "example.org" not in found and 'width="3"' in found
+
+
+def test_figures_beyond_the_most_are_named(tmp_path):
+    place = tmp_path / "analysis" / "time"
+    write_analysis(analysis(), place)
+    document = json.loads((place / "panels.json").read_text())
+    (one,) = document["panels"]
+    document["panels"] = [one | {"name": f"time-{n}"} for n in range(PANELS_MAX + 3)]
+    (place / "panels.json").write_text(json.dumps(document))
+    (found,) = run_analyses(tmp_path, "eeg", ("time",))
+    assert len(found.panels) == PANELS_MAX
+    assert found.panels[-1].caption.endswith("3 more figures stand in analysis/time/index.html.")
+    document["panels"] = [one, one]
+    (place / "panels.json").write_text(json.dumps(document))
+    with pytest.raises(InputError, match="two figures alike"):
+        run_analyses(tmp_path, "eeg", ("time",))

@@ -50,6 +50,8 @@ def compare(
     print(
         f"smallest difference that {found['n_images']} images can show: {100 * found['smallest_detectable']:.1f} points"
     )
+    for text in found["always_said"]:
+        print(text)
 
 
 def report(

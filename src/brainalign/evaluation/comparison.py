@@ -43,8 +43,8 @@ def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
     Returns
     -------
     dict
-        For `top1` and `top5`: a, b, difference (first minus second), ci95, p; the numbers of images and of queries, and
-        the smallest difference that so many images can show.
+        For `top1` and `top5`: a, b, difference (first minus second), ci95, p; the numbers of images and of queries, the
+        smallest difference that so many images can show, and `always_said`: sentences that the data call for.
 
     Raises
     ------
@@ -53,6 +53,8 @@ def compare_runs(first: str | Path, second: str | Path) -> dict[str, Any]:
     """
     pairs = _pairs(first, second)
     found: dict[str, Any] = {"a": str(first), "b": str(second), "conditions": len(pairs)}
+    results = [read_result(folder) for pair in pairs for side in pair for folder in side]
+    found["always_said"] = sorted({text for result in results for text in result.always_said})
     for name, k in (("top1", 1), ("top5", 5)):
         sides = [_hits(a, b, k) for a, b in pairs]
         ids, ours, theirs = (np.concatenate(part) for part in zip(*sides, strict=True))

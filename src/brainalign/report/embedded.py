@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import xml.etree.ElementTree as ET
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -143,11 +143,18 @@ def _read(folder: Path, name: str) -> tuple[Panel, ...]:
         first = error.errors()[0]
         key = ".".join(map(str, first["loc"]))
         raise InputError(f"{key}: {first['msg']}", where=path, hint=f"analyze {name} again") from error
+    names = [one.name for one in stored.panels]
+    if len(set(names)) < len(names):
+        raise InputError("names two figures alike", where=path, hint=f"analyze {name} again")
+    left = len(names) - PANELS_MAX
     made = []
     for one in stored.panels[:PANELS_MAX]:
         own = f"{name}-{one.name}" if not one.name.startswith(name) else one.name
         svg = harmless(one.svg, own, one.alt, path)
         made.append(Panel(own, one.title, one.caption, one.alt, svg, one.table, one.wide))
+    if left > 0:
+        said = f"{made[-1].caption} {left} more figures stand in {FOLDER}/{name}/index.html."
+        made[-1] = replace(made[-1], caption=said)
     return tuple(made)
 
 
