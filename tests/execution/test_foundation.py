@@ -139,6 +139,23 @@ def test_no_foundation_run_is_refused(tmp_path):
         reopen_foundation(tmp_path / "foundation")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"schema": "other/1"}, {"datasets": []}, {"datasets": [1]}, {"sources": []}, {"sources": [{"name": "data-01"}]},
+        {"sources": [{"name": "../../etc", "subject": "01"}]}, {"sources": ["data-01"]}, {"layer": 1}, {"split": "0"},
+        {"pooling": None},
+    ],
+)  # fmt: skip
+def test_a_damaged_document_is_refused(trained, people, tmp_path, shared_cache, change):
+    copy = tmp_path / "run"
+    shutil.copytree(trained[0], copy)
+    file = copy / "foundation.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | change))
+    with pytest.raises(InputError, match="is damaged"):
+        reopen_foundation(copy, root=people, device="cpu", cache=shared_cache)
+
+
 def test_ablations_are_runs_of_their_own(people, tmp_path, shared_cache):
     """The digest's ablation: regression instead of contrast."""
     document = train_foundation(

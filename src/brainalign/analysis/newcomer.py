@@ -13,7 +13,13 @@ from brainalign.analysis.base import Analysis, Figure, Finding, Look, Table
 from brainalign.analysis.newcomer_curve import WAYS, Point, newcomer_curve
 from brainalign.analysis.reopened import RunOptions
 from brainalign.errors import InputError
-from brainalign.execution.foundation_again import FoundationRun, reopen_foundation
+from brainalign.execution.foundation_again import (
+    DOCUMENT,
+    FoundationRun,
+    is_foundation,
+    read_document,
+    reopen_foundation,
+)
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.options import parse_options
 
@@ -87,11 +93,9 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
 
 
 def _reopen(folder: Path, options: Options, reporter: Reporter | None) -> FoundationRun:
-    from brainalign.files import read_json
-
     dataset = options.dataset
-    if not dataset and (folder / "foundation.json").is_file():
-        named = read_json(folder / "foundation.json")["datasets"]
+    if not dataset and is_foundation(folder):
+        named = read_document(folder / DOCUMENT)["datasets"]
         if len(named) > 1:
             hint = f"give one of {', '.join(named)}"
             raise InputError("the run has several data sets", where="--dataset", hint=hint)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,7 +89,7 @@ def reopen_foundation(
     if not is_foundation(place):
         hint = "make one with `brainalign train foundation --dataset A,B,C --out DIR`"
         raise InputError("is no finished foundation run", where=place, hint=hint)
-    document = read_json(place / DOCUMENT)
+    document = read_document(place / DOCUMENT)
     aligner = load_aligner(place / "model.safetensors", device=device if device != "auto" else "cpu")
     if not isinstance(aligner, FoundationAligner):
         raise InputError("holds the model of another recipe", where=place / "model.safetensors", hint="train again")
@@ -111,6 +112,36 @@ def reopen_foundation(
     added = source_name(*newcomer) if newcomer else ""
     wanted = [*trained, added] if added else [*trained]
     return FoundationRun(place, document, aligner, {name: members[name] for name in wanted}, added)
+
+
+def read_document(path: Path) -> dict[str, Any]:
+    """What `foundation.json` holds.
+
+    Raises
+    ------
+    InputError
+        If it is damaged, or a name in it leads out of the folder.
+    """
+    found = read_json(path)
+    try:
+        sound = (
+            str(found["schema"]).startswith("brainalign.foundation-run/")
+            and all(isinstance(name, str) for name in found["datasets"])
+            and all(isinstance(one["subject"], str) and _plain(one["name"]) for one in found["sources"])
+            and all(isinstance(found[key], str) for key in ("layer", "pooling"))
+            and isinstance(found["split"], int)
+            and bool(found["datasets"])
+            and bool(found["sources"])
+        )
+    except (KeyError, TypeError, AttributeError):
+        sound = False
+    if not sound:
+        raise InputError("is damaged", where=path, hint="train again")
+    return dict(found)
+
+
+def _plain(name: Any) -> bool:
+    return isinstance(name, str) and re.fullmatch(r"[A-Za-z0-9-]+", name) is not None
 
 
 def _allowed(place: Path, trained: Iterable[str]) -> tuple[str, ...]:
