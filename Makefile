@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: demo test slow browser lint docs bench clean help
+.PHONY: demo test slow browser lint docs tutorials bench clean help
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/'
@@ -34,6 +34,9 @@ lint: $(STAMP)   ## style and types
 
 docs: $(STAMP)   ## the documentation as pages in site/; a broken link or a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+tutorials: $(STAMP) ## run every command of the tutorials and compare what it prints with the pages
+	$(BIN)/python -m pytest -q -m tutorial -n 2 --durations=4
 
 bench: $(STAMP)  ## time ours against straightforward implementations, as ratios
 	for file in benchmarks/bench_*.py; do $(BIN)/python $$file || exit 1; done

@@ -10,6 +10,7 @@ from docs import pages
 TUTORIALS = sorted(page.name for page in (pages.DOCS / "tutorials").glob("*.md") if page.name != "index.md")
 
 
+@pytest.mark.tutorial
 @pytest.mark.parametrize("name", TUTORIALS)
 def test_tutorial(name: str, shared_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRAINALIGN_CACHE", str(shared_cache))
