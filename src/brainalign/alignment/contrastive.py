@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.checkpoint import read_aligner, save_tensors
 from brainalign.alignment.model import ContrastiveModel, cosine
 from brainalign.alignment.pairs import Pairs
 from brainalign.alignment.preparation import Preparation, Rows
@@ -21,7 +21,6 @@ from brainalign.alignment.training import Fit, Progress, Run, State, epoch_seed
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
-from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -249,21 +248,15 @@ class ContrastiveAligner:
         InputError
             If the file is missing or damaged, or its tensors do not fit its recipe.
         """
-        tensors, facts = load_tensors(path)
-        if facts.get("schema") != SCHEMA:
-            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
-        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
-        aligner.facts = facts["shape"]
-        parts: dict[str, State] = {"model": {}, "signal": {}, "target": {}, "text": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            parts.setdefault(kind, {})[rest] = value
+        saved = read_aligner(path, SCHEMA)
+        aligner = cls(saved.recipe, seed=saved.seed, device=device)
+        aligner.facts = saved.facts["shape"]
         try:
-            aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
-            aligner.target_transform = BandTransform.from_tensors(parts["target"])
-            aligner.text_transform = BandTransform.from_tensors(parts["text"]) if parts["text"] else None
+            aligner.signal_transform = SignalTransform.from_tensors(saved.parts["signal"])
+            aligner.target_transform = BandTransform.from_tensors(saved.parts["target"])
+            aligner.text_transform = BandTransform.from_tensors(saved.parts["text"]) if saved.parts["text"] else None
             aligner.model = aligner._build()
-            aligner.model.load_state_dict(parts["model"])
+            aligner.model.load_state_dict(saved.parts["model"])
         except (KeyError, RuntimeError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
         aligner.model.eval()

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.checkpoint import read_aligner, save_tensors
 from brainalign.alignment.foundation_model import FoundationModel, SourceShape
 from brainalign.alignment.foundation_training import Joint, Source, train_joint
 from brainalign.alignment.preparation import Preparation
@@ -21,7 +21,6 @@ from brainalign.alignment.training import Fit, Progress, State, epoch_seed
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError, unknown_name
 from brainalign.protocols import Split
-from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe, SignalSettings
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -265,21 +264,20 @@ class FoundationAligner:
         InputError
             If the file is missing or damaged, or its tensors do not fit its recipe.
         """
-        tensors, facts = load_tensors(path)
-        if facts.get("schema") != SCHEMA:
-            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
-        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
-        aligner.facts = facts["shape"]
+        saved = read_aligner(path, SCHEMA)
+        aligner = cls(saved.recipe, seed=saved.seed, device=device)
+        aligner.facts = saved.facts["shape"]
 
-        def part(prefix: str) -> State:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        def signal(source: str) -> State:
+            held = saved.parts["signal"].items()
+            return {k.removeprefix(f"{source}."): v for k, v in held if k.startswith(f"{source}.")}
 
         try:
             names = aligner.source_names
-            aligner.signal_transforms = {n: SignalTransform.from_tensors(part(f"signal.{n}.")) for n in names}
-            aligner.target_transform = BandTransform.from_tensors(part("target."))
+            aligner.signal_transforms = {n: SignalTransform.from_tensors(signal(n)) for n in names}
+            aligner.target_transform = BandTransform.from_tensors(saved.parts["target"])
             aligner.model = aligner._build()
-            aligner.model.load_state_dict(part("model."))
+            aligner.model.load_state_dict(saved.parts["model"])
         except (KeyError, RuntimeError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
         aligner.model.eval()

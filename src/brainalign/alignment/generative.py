@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.checkpoint import read_aligner, save_tensors
 from brainalign.alignment.covariance import cholesky, log_likelihood, shrink, split_noise
 from brainalign.alignment.feature_map import FeatureMap
 from brainalign.alignment.generative_choice import AROUND, PENALTIES, SHRINKAGES, Choice, calibrate, choose
@@ -32,7 +32,6 @@ from brainalign.alignment.training import Fit, Progress, State
 from brainalign.alignment.transforms import SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
-from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -296,25 +295,19 @@ class GenerativeAligner:
         InputError
             If the file is missing or damaged, or of another family.
         """
-        tensors, facts = load_tensors(path)
-        if facts.get("schema") != SCHEMA:
-            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
-        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
-        parts: dict[str, State] = {"signal": {}, "features": {}, "map": {}, "covariance": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            parts.setdefault(kind, {})[rest] = value
+        saved = read_aligner(path, SCHEMA)
+        aligner = cls(saved.recipe, seed=saved.seed, device=device)
         try:
-            aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
-            aligner.feature_map = FeatureMap.from_tensors(parts["features"]).to(aligner.device)
+            aligner.signal_transform = SignalTransform.from_tensors(saved.parts["signal"])
+            aligner.feature_map = FeatureMap.from_tensors(saved.parts["features"]).to(aligner.device)
             aligner.map = RidgeMap(
-                *(parts["map"][k].double().to(aligner.device) for k in ("coefficients", "intercept"))
+                *(saved.parts["map"][k].double().to(aligner.device) for k in ("coefficients", "intercept"))
             )
-            aligner.covariance = parts["covariance"]["total"].double().to(aligner.device)
-            if "trial" in parts["covariance"]:
-                aligner.trial_noise = parts["covariance"]["trial"].double().to(aligner.device)
-            aligner.cell_weights = facts["shape"]["cell_weights"]
-            aligner.facts, aligner.temperature = facts["shape"], float(facts["temperature"])
+            aligner.covariance = saved.parts["covariance"]["total"].double().to(aligner.device)
+            if "trial" in saved.parts["covariance"]:
+                aligner.trial_noise = saved.parts["covariance"]["trial"].double().to(aligner.device)
+            aligner.cell_weights = saved.facts["shape"]["cell_weights"]
+            aligner.facts, aligner.temperature = saved.facts["shape"], float(saved.facts["temperature"])
             aligner._check_sizes()
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error

@@ -17,13 +17,12 @@ import torch
 from numpy.typing import NDArray
 
 from brainalign.alignment.calibration import identification
-from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.checkpoint import read_aligner, save_tensors
 from brainalign.alignment.preparation import check_alike
 from brainalign.alignment.targets import AnyTargets
 from brainalign.alignment.training import Fit, Progress, State
 from brainalign.errors import InputError
 from brainalign.protocols import Split
-from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -155,12 +154,10 @@ class RandomAligner:
         InputError
             If the file is missing or damaged, or of another family.
         """
-        _, facts = load_tensors(path)
-        if facts.get("schema") != SCHEMA:
-            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
-        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
+        saved = read_aligner(path, SCHEMA)
+        aligner = cls(saved.recipe, seed=saved.seed, device=device)
         try:
-            aligner.facts = dict(facts["shape"])
+            aligner.facts = dict(saved.facts["shape"])
             int(aligner.facts["key"], 16)
             _ = [int(aligner.facts[name]) for name in ("n_chans", "n_times", "dim")]
         except (KeyError, TypeError, ValueError) as error:

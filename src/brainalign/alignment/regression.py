@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainalign.alignment.calibration import identification
-from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.checkpoint import read_aligner, save_tensors
 from brainalign.alignment.generative_choice import PENALTIES, common_temperature
 from brainalign.alignment.preparation import Preparation
 from brainalign.alignment.ridge import DualRidge, GramStatistics, PrimalRidge, RidgeMap
@@ -28,7 +28,6 @@ from brainalign.alignment.training import Fit, Progress, State
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
-from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -212,21 +211,15 @@ class RidgeAligner:
         InputError
             If the file is missing or damaged, or of another family.
         """
-        tensors, facts = load_tensors(path)
-        if facts.get("schema") != SCHEMA:
-            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
-        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
-        parts: dict[str, State] = {"signal": {}, "target": {}, "map": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            parts.setdefault(kind, {})[rest] = value
+        saved = read_aligner(path, SCHEMA)
+        aligner = cls(saved.recipe, seed=saved.seed, device=device)
         try:
-            aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
-            aligner.target_transform = BandTransform.from_tensors(parts["target"])
+            aligner.signal_transform = SignalTransform.from_tensors(saved.parts["signal"])
+            aligner.target_transform = BandTransform.from_tensors(saved.parts["target"])
             aligner.map = RidgeMap(
-                *(parts["map"][k].double().to(aligner.device) for k in ("coefficients", "intercept"))
+                *(saved.parts["map"][k].double().to(aligner.device) for k in ("coefficients", "intercept"))
             )
-            aligner.facts, aligner.scale = facts["shape"], float(facts["scale"])
+            aligner.facts, aligner.scale = saved.facts["shape"], float(saved.facts["scale"])
             aligner._check_sizes()
         except (KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error

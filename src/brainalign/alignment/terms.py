@@ -13,7 +13,8 @@ from brainalign.alignment.model import ContrastiveModel
 from brainalign.alignment.pairs import Batch
 from brainalign.errors import InputError
 from brainalign.objectives import DynamicLossAdjustment, balanced_backward, info_nce, semantic_guidance_loss
-from brainalign.recipes.recipe import LossSettings, Recipe
+from brainalign.recipes.loss_settings import LossSettings
+from brainalign.recipes.recipe import Recipe
 
 NEED_TEXT = ("image_text", "brain_text", "semantic_guidance")
 TERMS = ("brain_image", "image_text", "semantic_guidance", "brain_text", "intra_modal", "regression")

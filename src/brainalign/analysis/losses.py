@@ -25,8 +25,8 @@ from brainalign.analysis.loss_curves import (
     read_run,
     runs_in,
 )
-from brainalign.analysis.losses_figures import NAMES
 from brainalign.execution.progress import Reporter, Silent
+from brainalign.recipes.loss_settings import TERM_NAMES
 
 
 class Options(BaseOptions):
@@ -126,7 +126,7 @@ def _change(runs: Sequence[Trained], term: str) -> dict[str, Any]:
 
 def _row(term: str, change: dict[str, Any]) -> dict[str, Any]:
     return {
-        "term": NAMES.get(term, term),
+        "term": TERM_NAMES.get(term, term),
         "weight, first fifth": change["first_fifth"],
         "weight, last fifth": change["last_fifth"],
         "change": change["change"],
@@ -150,8 +150,8 @@ def _findings(
     for subject, most in deviations.items():
         text = (
             f"Subject {subject}: over {most['n']} seeds the largest standard deviation of a weight is {most['sd']:.3f} "
-            f"({NAMES.get(most['term'], most['term'])}, epoch {most['epoch']:.0f}); NeuroAlign states below 0.1, here "
-            f"that is {'so' if most['sd'] < 0.1 else 'not so'}."
+            f"({TERM_NAMES.get(most['term'], most['term'])}, epoch {most['epoch']:.0f}); NeuroAlign states below 0.1, "
+            f"here that is {'so' if most['sd'] < 0.1 else 'not so'}."
         )
         found.append(Finding("finding", text))
     if not deviations:
@@ -159,7 +159,7 @@ def _findings(
     if between is not None:
         text = (
             f"Over {between['n']} subjects the largest standard deviation of a weight is {between['sd']:.3f} "
-            f"({NAMES.get(between['term'], between['term'])}, epoch {between['epoch']:.0f})."
+            f"({TERM_NAMES.get(between['term'], between['term'])}, epoch {between['epoch']:.0f})."
         )
         found.append(Finding("finding", text))
     else:
@@ -171,8 +171,8 @@ def _direction(term: str, change: dict[str, Any]) -> str:
     verb = "rises" if change["change"] > 0 else "falls" if change["change"] < 0 else "stays"
     agree = change["runs_rising"] if change["change"] > 0 else change["runs_falling"]
     return (
-        f"The weight of {NAMES.get(term, term)} {verb} from {change['first_fifth']:.3f} in the first fifth of training "
-        f"to {change['last_fifth']:.3f} in the last ({agree} of {change['runs']} run(s) in that direction)."
+        f"The weight of {TERM_NAMES.get(term, term)} {verb} from {change['first_fifth']:.3f} in the first fifth of "
+        f"training to {change['last_fifth']:.3f} in the last ({agree} of {change['runs']} run(s) in that direction)."
     )
 
 
@@ -187,7 +187,7 @@ def _published(changes: dict[str, dict[str, Any]]) -> str:
     }[falls, rises]
     return (
         "NeuroAlign reports that the weight of brain–image alignment falls over training and that of semantic guidance "
-        f"rises: {said}. The largest weight of the first fifth is that of {NAMES.get(first, first)}."
+        f"rises: {said}. The largest weight of the first fifth is that of {TERM_NAMES.get(first, first)}."
     )
 
 

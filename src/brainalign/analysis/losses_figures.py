@@ -10,18 +10,11 @@ import numpy as np
 
 from brainalign.analysis.base import Figure, Look
 from brainalign.analysis.loss_curves import Band, Trained, band, band_of_subjects, by_subject
+from brainalign.recipes.loss_settings import TERM_NAMES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMES = {
-    "brain_image": "brain–image",
-    "image_text": "image–text",
-    "semantic_guidance": "semantic guidance",
-    "brain_text": "brain–text",
-    "intra_modal": "two views of a signal",
-    "regression": "regression",
-}
 TITLES = {
     "weight": ("Weights of the terms", "weight in the loss"),
     "loss": ("Terms of the loss", "training loss of a term (nats)"),
@@ -69,7 +62,7 @@ def _figure(kind: str, over: str, bands: dict[str, Band]) -> Figure:
 
     spread = f"Bands: one standard deviation over {n} {over}." if n > 1 else f"One run: no spread over {over}."
     grey = f" Grey: equal shares, 1/{len(bands)}." if kind == "weight" else ""
-    said = "; ".join(f"{NAMES.get(t, t)} from {b.mean[0]:.3g} to {b.mean[-1]:.3g}" for t, b in bands.items())
+    said = "; ".join(f"{TERM_NAMES.get(t, t)} from {b.mean[0]:.3g} to {b.mean[-1]:.3g}" for t, b in bands.items())
     return Figure(
         name=f"losses-{kind}",
         title=title,
@@ -122,7 +115,7 @@ def _paint_bands(ax: Axes, look: Look, bands: dict[str, Band], *, equal: bool, l
         colour = look.series[number % len(look.series)]
         mark = look.markers[number % len(look.markers)] if len(one.epochs) < 4 else ""
         dash = DASHES[number % len(DASHES)]
-        ax.plot(one.epochs, one.mean, color=colour, linestyle=dash, marker=mark, label=NAMES.get(term, term))
+        ax.plot(one.epochs, one.mean, color=colour, linestyle=dash, marker=mark, label=TERM_NAMES.get(term, term))
         if one.n > 1:
             low = one.mean - one.sd
             low = np.maximum(low, one.mean / 10) if log else low  # a log scale has no room for 0

@@ -11,6 +11,7 @@ from typing import Any
 from brainalign.alignment.families import load_aligner
 from brainalign.alignment.foundation import FoundationAligner
 from brainalign.datasets.registry import DATASETS
+from brainalign.device import resolve_device
 from brainalign.errors import InputError, unknown_name
 from brainalign.evaluation.result import read_result
 from brainalign.execution.joint import Member, open_members, source_name
@@ -86,13 +87,7 @@ def reopen_foundation(
         newcomer is no newcomer.
     """
     place = Path(folder)
-    if not is_foundation(place):
-        hint = "make one with `brainalign train foundation --dataset A,B,C --out DIR`"
-        raise InputError("is no finished foundation run", where=place, hint=hint)
-    document = read_document(place / DOCUMENT)
-    aligner = load_aligner(place / "model.safetensors", device=device if device != "auto" else "cpu")
-    if not isinstance(aligner, FoundationAligner):
-        raise InputError("holds the model of another recipe", where=place / "model.safetensors", hint="train again")
+    document, aligner = open_foundation(place, device=resolve_device(device))
     trained = [one["name"] for one in document["sources"]]
     several = len(document["datasets"]) > 1
     subjects = {_located(name, root, several): who for name, who in _subjects(place, document, newcomer).items()}
@@ -112,6 +107,24 @@ def reopen_foundation(
     added = source_name(*newcomer) if newcomer else ""
     wanted = [*trained, added] if added else [*trained]
     return FoundationRun(place, document, aligner, {name: members[name] for name in wanted}, added)
+
+
+def open_foundation(place: Path, *, device: str) -> tuple[dict[str, Any], FoundationAligner]:
+    """What a finished foundation run found, and its model; its data are not opened.
+
+    Raises
+    ------
+    InputError
+        If the folder holds no finished foundation run, or a file of it is damaged.
+    """
+    if not is_foundation(place):
+        hint = "make one with `brainalign train foundation --dataset A,B,C --out DIR`"
+        raise InputError("is no finished foundation run", where=place, hint=hint)
+    document, file = read_document(place / DOCUMENT), place / "model.safetensors"
+    aligner = load_aligner(file, device=device)
+    if not isinstance(aligner, FoundationAligner):
+        raise InputError("holds the model of another recipe", where=file, hint="train again")
+    return document, aligner
 
 
 def read_document(path: Path) -> dict[str, Any]:

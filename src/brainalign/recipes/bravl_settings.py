@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from brainalign.recipes.base import Settings
 
 
-class _Settings(BaseModel):
-    # As all settings: unknown keys are refused, values never change after checking.
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class BravlScales(_Settings):
+class BravlScales(Settings):
     """What each modality is multiplied by, from unit mean square, before the model sees it."""
 
     brain: float = Field(1.0, gt=0)
@@ -20,7 +17,7 @@ class BravlScales(_Settings):
     text: float = Field(1.0, gt=0)
 
 
-class BravlSettings(_Settings):
+class BravlSettings(Settings):
     """BraVL; see `brainalign.alignment.bravl.BravlAligner`. Defaults are the published values."""
 
     latent: int = Field(32, ge=1, description="dimensions of the latent variable")

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from brainalign.recipes.base import Settings
 from brainalign.recipes.bravl_settings import BravlSettings
+from brainalign.recipes.loss_settings import LossSettings
 
 LayerSpec = int | float | str
 MIXTURE_MARK = "+"
 MODALITIES = ("eeg", "meg", "ieeg", "fmri", "spikes")
-
-
-class Settings(BaseModel):
-    """Base of all settings: unknown keys are refused, values never change after checking."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class TargetSettings(Settings):
@@ -126,7 +122,7 @@ class EncoderSettings(Settings):
 
     name: str = "linear"
     dim: int | None = Field(None, ge=1, description="width of its output; null: the shared space's")
-    options: dict[str, float | int | str | bool] = {}
+    options: dict[str, float | int | str | bool] = Field({})
 
 
 class ProjectorSettings(Settings):
@@ -157,52 +153,6 @@ class ObjectiveSettings(Settings):
     scale_mode: Literal["fixed", "learned", "softplus", "raw"] = "fixed"
     normalize_brain: bool = True
     symmetric: bool = True
-
-
-class GuidanceSettings(Settings):
-    """Semantic guidance; see `brainalign.objectives.semantic_guidance_loss`."""
-
-    temperature: float = Field(0.07, gt=0)
-    direction: Literal["reverse", "forward"] = "reverse"
-    diagonal: Literal["keep", "mask", "literal"] = "keep"
-    detach_teacher: bool = True
-
-
-class DynamicSettings(Settings):
-    """Dynamic loss adjustment; see `brainalign.objectives.DynamicLossAdjustment`."""
-
-    temperature: float = Field(0.07, gt=0)
-    eps: float = Field(1e-8, gt=0)
-    normalize: bool = True
-    smoothing: float = Field(0.0, ge=0, lt=1)
-
-
-class LossSettings(Settings):
-    """Terms of the loss, each with its weight; a term of weight 0 is left out, and so is one that needs text where
-    `text.prior` is none.
-    """
-
-    brain_image: float = Field(1.0, ge=0)
-    image_text: float = Field(0.0, ge=0)
-    brain_text: float = Field(0.0, ge=0)
-    semantic_guidance: float = Field(0.0, ge=0, description="brain-image similarities follow image-text ones")
-    intra_modal: float = Field(0.0, ge=0, description="two noisy views of one signal find each other")
-    regression: float = Field(0.0, ge=0, description="mean squared error between brain and image embeddings")
-    intra_modal_noise: float = Field(0.1, gt=0, description="deviation of the noise of a view")
-    detach_image: bool = Field(
-        False, description="brain terms leave the image projector alone; image_text trains it (NICE-LLM)"
-    )
-    balance: Literal["fixed", "dynamic"] = "fixed"
-    guidance: GuidanceSettings = GuidanceSettings()
-    dynamic: DynamicSettings = DynamicSettings()
-
-    @model_validator(mode="after")
-    def _something_aligns(self) -> Self:
-        if self.brain_image == self.brain_text == self.regression == 0:
-            raise ValueError("brain_image, brain_text or regression must weigh something")
-        if self.detach_image and self.image_text == 0:
-            raise ValueError("detach_image needs image_text: nothing else would train the image projector")
-        return self
 
 
 class UncertaintySettings(Settings):

@@ -5,30 +5,18 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainalign.errors import InputError
+from brainalign.recordings.rows import CHUNK_BYTES, Rows, SignalSource, blocks
 from brainalign.recordings.trials import check_shape, trial_table
 
 if TYPE_CHECKING:
     import mne
-
-CHUNK_BYTES = 64 * 2**20
-
-
-class SignalSource(Protocol):
-    """Trials in memory, on disk or made on demand: a numpy array, a memory map, or an object that computes rows."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(n_trials, n_chans, n_times)."""
-
-    def __getitem__(self, rows: Any, /) -> NDArray[Any]:
-        """Trials by an integer array, (len(rows), n_chans, n_times)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,7 +257,7 @@ class Recording:
             ]
         weights = self.trials["n_averaged"].to_numpy(dtype=np.float64)
         result = np.empty((len(groups), self.n_chans, self.n_times), dtype=np.float32)
-        for start, stop in _blocks(groups, self._row_bytes()):
+        for start, stop in blocks(groups, self._row_bytes()):
             rows = np.concatenate(groups[start:stop])
             block = self.read(rows)
             at = 0
@@ -333,7 +321,7 @@ class Recording:
         return self._take(np.flatnonzero(self.trials["part"].to_numpy() == name))
 
     def _take(self, keep: NDArray[np.intp]) -> Recording:
-        return replace(self, signals=_Rows(self.signals, keep), trials=self.trials.iloc[keep].reset_index(drop=True))
+        return replace(self, signals=Rows(self.signals, keep), trials=self.trials.iloc[keep].reset_index(drop=True))
 
     def pick(self, names: Sequence[str]) -> Recording:
         """Only some channels, by name, in the order given.
@@ -380,31 +368,3 @@ class Recording:
         first = self._times.indices(self.signals.shape[2])[0]
         window = slice(first + int(inside[0]), first + int(inside[-1]) + 1)
         return replace(self, tmin=float(times[inside[0]]), _times=window)
-
-
-@dataclass(frozen=True)
-class _Rows:
-    """A row selection of a signal source, read on demand."""
-
-    source: SignalSource
-    keep: NDArray[np.intp]
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return (len(self.keep), *self.source.shape[1:])
-
-    def __getitem__(self, rows: Any, /) -> NDArray[Any]:
-        return self.source[self.keep[rows]]
-
-
-def _blocks(groups: Sequence[NDArray[np.intp]], row_bytes: int) -> Iterable[tuple[int, int]]:
-    """Cut stimuli into runs whose trials together stay under the chunk size (at least one stimulus a run)."""
-    limit = max(1, CHUNK_BYTES // max(1, row_bytes))
-    start, held = 0, 0
-    for at, rows in enumerate(groups):
-        if held and held + len(rows) > limit:
-            yield start, at
-            start, held = at, 0
-        held += len(rows)
-    if groups:
-        yield start, len(groups)

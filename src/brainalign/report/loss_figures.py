@@ -9,20 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from brainalign.recipes.loss_settings import TERM_NAMES
 from brainalign.report.figures import MUTED, SERIES, Panel, draw, legend_above
 from brainalign.report.page import csv_text, number, read_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-NAMES = {
-    "brain_image": "brain–image",
-    "image_text": "image–text",
-    "semantic_guidance": "semantic guidance",
-    "brain_text": "brain–text",
-    "intra_modal": "two views of a signal",
-    "regression": "regression",
-}
 DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1.2)), (0, (5, 1.5, 1.5, 1.5)))
 SAMPLED = 4000  # steps beyond which the table of a panel holds every n-th only
 Rows = Sequence[dict[str, Any]]
@@ -73,13 +66,13 @@ def loss_panels(steps: Sequence[dict[str, float]]) -> list[Panel]:
 def _panel(steps: Sequence[dict[str, float]], kind: str, name: str, title: str, label: str) -> Panel:
     terms = terms_of(steps)
     curves = {term: epoch_means(steps, f"{kind}_{term}") for term in terms}
-    said = "; ".join(f"{NAMES[t]}: from {y[0]:.3g} to {y[-1]:.3g}" for t, (_, y) in curves.items())
+    said = "; ".join(f"{TERM_NAMES[t]}: from {y[0]:.3g} to {y[-1]:.3g}" for t, (_, y) in curves.items())
     alt = f"{title} over {len(curves[terms[0]][0])} epochs ({len(steps)} steps). {said}."
 
     def paint(ax: Axes) -> None:
         for index, (term, (epochs, values)) in enumerate(curves.items()):
             style = {"color": SERIES[index % len(SERIES)], "linestyle": DASHES[index % len(DASHES)]}
-            ax.plot(epochs, values, label=NAMES[term], marker="o" if len(epochs) < 4 else "", **style)
+            ax.plot(epochs, values, label=TERM_NAMES[term], marker="o" if len(epochs) < 4 else "", **style)
         if kind == "weight":
             ax.axhline(1 / len(terms), color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)))
             ax.set_ylim(0, None)

@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.alignment.families import load_aligner
 from brainalign.alignment.foundation import FoundationAligner, inputs_of
 from brainalign.alignment.transforms import SignalTransform
 from brainalign.cache import default_cache_dir
 from brainalign.device import resolve_device
 from brainalign.errors import InputError, unknown_name
 from brainalign.evaluation.result import read_result
-from brainalign.execution.foundation_again import DOCUMENT, is_foundation, reopen_foundation
+from brainalign.execution.foundation_again import open_foundation, reopen_foundation
 from brainalign.execution.progress import Reporter, Silent
-from brainalign.files import read_json
 from brainalign.recipes.recipe import Recipe
 from brainalign.tasks.trained import TrainedRun
 
@@ -114,16 +112,9 @@ class OpenFoundation:
         InputError
             If the folder holds no finished foundation run.
         """
-        place = Path(folder)
-        if not is_foundation(place):
-            hint = "make one with `brainalign train foundation --dataset A,B,C --out DIR`"
-            raise InputError("is no finished foundation run", where=place, hint=hint)
-        chosen = resolve_device(device)
-        model = load_aligner(place / "model.safetensors", device=chosen)
-        if not isinstance(model, FoundationAligner):
-            raise InputError("holds the model of another recipe", where=place / "model.safetensors", hint="train again")
+        place, chosen = Path(folder), resolve_device(device)
+        document, model = open_foundation(place, device=chosen)
         held = None if root is None else Path(root)
-        document = read_json(place / DOCUMENT)
         return cls(place, document, model, default_cache_dir(cache), chosen, held, reporter or Silent())
 
     def source(self, asked: str | None, *, where: str = SOURCE) -> FoundationSource:

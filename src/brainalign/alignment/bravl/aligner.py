@@ -15,7 +15,7 @@ from brainalign.alignment.bravl.fit import BravlRun, scaled, train
 from brainalign.alignment.bravl.model import BravlModel
 from brainalign.alignment.bravl.posterior import Gaussian, product_of_experts
 from brainalign.alignment.bravl.scores import cosine_scores, likelihood_scores, svm_scores
-from brainalign.alignment.checkpoint import load_tensors, save_tensors
+from brainalign.alignment.checkpoint import read_aligner, save_tensors
 from brainalign.alignment.pairs import Pairs
 from brainalign.alignment.preparation import Preparation, Rows
 from brainalign.alignment.targets import AnyTargets
@@ -23,7 +23,6 @@ from brainalign.alignment.training import Fit, Progress, State, epoch_seed
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
-from brainalign.recipes.load import validate_recipe
 from brainalign.recipes.recipe import Recipe
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -240,22 +239,16 @@ class BravlAligner:
         InputError
             If the file is missing or damaged, or of another family, or its tensors do not fit its recipe.
         """
-        tensors, facts = load_tensors(path)
-        if facts.get("schema") != SCHEMA:
-            raise InputError(f"has schema {facts.get('schema')!r}, expected {SCHEMA!r}", where=path, hint="train again")
-        aligner = cls(validate_recipe(facts["recipe"], where=path), seed=int(facts["seed"]), device=device)
-        parts: dict[str, State] = {"model": {}, "signal": {}, "image": {}, "text": {}}
-        for name, value in tensors.items():
-            kind, _, rest = name.partition(".")
-            parts.setdefault(kind, {})[rest] = value
+        saved = read_aligner(path, SCHEMA)
+        aligner = cls(saved.recipe, seed=saved.seed, device=device)
         try:
-            aligner.facts = facts["shape"]
-            aligner.signal_transform = SignalTransform.from_tensors(parts["signal"])
+            aligner.facts = saved.facts["shape"]
+            aligner.signal_transform = SignalTransform.from_tensors(saved.parts["signal"])
             names = [name for name in aligner.facts["dims"] if name != "brain"]
-            aligner.transforms = {name: BandTransform.from_tensors(parts[name]) for name in names}
+            aligner.transforms = {name: BandTransform.from_tensors(saved.parts[name]) for name in names}
             aligner._check_sizes()
             aligner.model = aligner._build()
-            aligner.model.load_state_dict(parts["model"])
+            aligner.model.load_state_dict(saved.parts["model"])
         except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
         aligner.model.eval()

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainalign.datasets.hdf5 import AGAIN, opened
 from brainalign.errors import InputError
 
 if TYPE_CHECKING:
     import h5py
 
-AGAIN = "download it again"
 CHUNK_BYTES_MAX = 512 * 2**20  # a chunk is unpacked as a whole
 
 
@@ -37,23 +37,8 @@ def open_array(path: Path, name: str, dtype: str, shape: tuple[int | None, ...])
         If the file is missing, damaged, holds no such array, one of another type or shape, or one whose numbers lie in
         other files.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError("needs h5py", where=path, hint="pip install 'brainalign[fmri]'") from error
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path, hint="see brainalign datasets check nsd") from error
-    except OSError as error:
-        raise InputError(f"is not a whole HDF5 file ({_short(error)})", where=path, hint=AGAIN) from error
-    with file:
-        try:
-            yield _checked(file, path, name, dtype, shape)
-        except InputError:
-            raise
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            raise InputError(f"is damaged ({_short(error)})", where=path, hint=AGAIN) from error
+    with opened(path, missing="see brainalign datasets check nsd") as file:
+        yield _checked(file, path, name, dtype, shape)
 
 
 def _checked(file: h5py.File, path: Path, name: str, dtype: str, shape: tuple[int | None, ...]) -> h5py.Dataset:
@@ -79,7 +64,3 @@ def _checked(file: h5py.File, path: Path, name: str, dtype: str, shape: tuple[in
         listed = ", ".join(map(str, wanted))
         raise InputError(f"'{name}' has shape {data.shape}, expected ({listed})", where=path, hint=AGAIN)
     return data
-
-
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:160]

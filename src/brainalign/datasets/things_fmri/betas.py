@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from brainalign.datasets.hdf5 import opened
 from brainalign.errors import InputError
 
 if TYPE_CHECKING:
@@ -67,25 +68,8 @@ def open_betas(path: Path, n_trials: int) -> Iterator[Betas]:
     InputError
         If the file is damaged, of another layout, has another number of trials, holds objects or links elsewhere.
     """
-    try:
-        import h5py
-    except ImportError as error:
-        raise InputError("needs h5py", where=path, hint="pip install h5py") from error
-    try:
-        file = h5py.File(path, "r", locking=False)
-    except FileNotFoundError as error:
-        raise InputError("no such file", where=path, hint="get it too") from error
-    except OSError as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"is not a whole HDF5 file ({reason})", where=path, hint="download it again") from error
-    with file:
-        try:
-            yield _find(file, path, n_trials)
-        except InputError:
-            raise
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError) as error:
-            reason = " ".join(str(error).split())[:160]
-            raise InputError(f"is damaged ({reason})", where=path, hint="download it again") from error
+    with opened(path, missing="get it too") as file:
+        yield _find(file, path, n_trials)
 
 
 def _find(file: h5py.File, path: Path, n_trials: int) -> Betas:
