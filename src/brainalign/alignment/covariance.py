@@ -33,7 +33,13 @@ class ResidualMoments:
 
     @classmethod
     def of(cls, residuals: Iterable[Tensor], *, fourth: bool = True) -> ResidualMoments:
-        """Sum over chunks of residuals (m, p)."""
+        """Sum over chunks of residuals (m, p).
+
+        Raises
+        ------
+        InputError
+            If there are no residuals.
+        """
         n, second, quartic = 0, torch.empty(0), torch.empty(0)
         for chunk in residuals:
             r = chunk.double()
@@ -101,7 +107,13 @@ def shrink(covariance: Tensor, amount: float) -> Tensor:
 
 
 def cholesky(covariance: Tensor) -> Tensor:
-    """Lower factor; a covariance that is singular to rounding gets the smallest diagonal load that makes it regular."""
+    """Lower factor; a covariance that is singular to rounding gets the smallest diagonal load that makes it regular.
+
+    Raises
+    ------
+    InputError
+        If it is not positive by more than rounding.
+    """
     load = 0.0
     scale = float(covariance.diagonal().mean())
     for _ in range(12):

@@ -66,7 +66,13 @@ class FoundationAligner:
         self.facts: dict[str, Any] = {}
 
     def fit(self, recordings: Sequence[Recording], features: Mapping[str, AnyTargets], split: Split, **how: Any) -> Fit:
-        """Train on recordings that share a split; sources are named by their subjects. See `fit_sources`."""
+        """Train on recordings that share a split; sources are named by their subjects. See `fit_sources`.
+
+        Raises
+        ------
+        InputError
+            If two recordings are of one subject.
+        """
         people = {recording.subject: recording for recording in recordings}
         if len(people) < len(recordings):
             raise InputError("two recordings are of one subject", hint="name the sources and call fit_sources")
@@ -207,7 +213,13 @@ class FoundationAligner:
 
     @torch.no_grad()
     def embed_brain(self, signals: NDArray[Any], *, source: str | None = None) -> NDArray[np.float32]:
-        """Signals of a source (n, n_chans, n_times) in the shared space, unit norm, (n, shared)."""
+        """Signals of a source (n, n_chans, n_times) in the shared space, unit norm, (n, shared).
+
+        Raises
+        ------
+        InputError
+            If the signals have another number of channels or samples than the source was trained with.
+        """
         model, name = self._fitted(), self._named(source)
         shape = self.facts["sources"][name]
         expected = (shape["n_chans"], shape["n_times"])
@@ -225,7 +237,13 @@ class FoundationAligner:
 
     @torch.no_grad()
     def embed_image(self, features: NDArray[Any]) -> NDArray[np.float32]:
-        """Image features (n, dim) in the shared space, unit norm, (n, shared)."""
+        """Image features (n, dim) in the shared space, unit norm, (n, shared).
+
+        Raises
+        ------
+        InputError
+            If the features have another number of columns than those trained with.
+        """
         model = self._fitted()
         assert self.target_transform is not None
         expected = sum(self.target_transform.dims)

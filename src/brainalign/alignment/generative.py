@@ -210,6 +210,11 @@ class GenerativeAligner:
         ----------
         prior : array of shape (n_images,), optional
             Positive; flat where None.
+
+        Raises
+        ------
+        InputError
+            If the prior is not positive, or of another length than the gallery.
         """
         logits = self.temperature * torch.from_numpy(self.log_density(signals, images, repetitions=repetitions))
         if prior is not None:
@@ -270,7 +275,13 @@ class GenerativeAligner:
         return None if len(weights) == 1 else [w / sum(weights) for w in weights]
 
     def load_state(self, state: State) -> None:
-        """There are no epochs to go back to."""
+        """There are no epochs to go back to.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
         raise InputError("a closed-form fit has no epochs")
 
     def save(self, path: str | Path) -> None:

@@ -142,7 +142,13 @@ def fit_signals(
 
 
 def fit_features(recipe: Recipe, data: Inputs) -> tuple[FeatureMap, list[float] | None]:
-    """Bands of the target with their weights, and the weights of the cells of a grid where a field is learned."""
+    """Bands of the target with their weights, and the weights of the cells of a grid where a field is learned.
+
+    Raises
+    ------
+    InputError
+        If `generative.bands` lists another number of weights than there are layers.
+    """
     settings, cells = recipe.target, None
     fitted = FeatureMap.fit(
         lambda: (data.images(part) for part in data.parts(data.train)),

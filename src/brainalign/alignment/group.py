@@ -101,7 +101,13 @@ class GroupRidge:
         return len(self._parts)
 
     def add(self, statistics: GramStatistics) -> GroupRidge:
-        """Take in one more subject."""
+        """Take in one more subject.
+
+        Raises
+        ------
+        InputError
+            If the subject has no images, or another number of features or outputs than the ones before.
+        """
         if statistics.n < 1:
             raise InputError(f"subject {self.n_subjects} has no images")
         part = _Spectrum.of(statistics, self.constant)

@@ -136,7 +136,13 @@ class RandomAligner:
         return None
 
     def load_state(self, state: State) -> None:
-        """There are no epochs to go back to."""
+        """There are no epochs to go back to.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
         raise InputError("a guess has no epochs")
 
     def save(self, path: str | Path) -> None:

@@ -156,6 +156,11 @@ class RidgeAligner:
         -------
         array of shape (n_signals, n_images), float32
             A softmax over images is the probability of each under a flat prior.
+
+        Raises
+        ------
+        InputError
+            If the features have another number of columns than those trained with.
         """
         _, features, _ = self._fitted()
         gallery = images["image"]
@@ -170,7 +175,13 @@ class RidgeAligner:
         return found
 
     def predict_features(self, signals: NDArray[Any]) -> NDArray[np.float64]:
-        """Standardised image features that signals (n, n_chans, n_times) point at, (n, dim)."""
+        """Standardised image features that signals (n, n_chans, n_times) point at, (n, dim).
+
+        Raises
+        ------
+        InputError
+            If the signals have another number of channels or samples than those trained with.
+        """
         transform, _, linear = self._fitted()
         expected = (self.facts["n_chans"], self.facts["n_times"])
         if signals.ndim != 3 or signals.shape[1:] != expected:
@@ -189,7 +200,13 @@ class RidgeAligner:
         return None
 
     def load_state(self, state: State) -> None:
-        """There are no epochs to go back to."""
+        """There are no epochs to go back to.
+
+        Raises
+        ------
+        InputError
+            Always.
+        """
         raise InputError("a closed-form fit has no epochs")
 
     def save(self, path: str | Path) -> None:

@@ -192,6 +192,11 @@ class TargetTransform:
 
         Components are exact where one side is at most 4,096, else from a seeded randomised decomposition (Halko,
         Martinsson & Tropp 2011).
+
+        Raises
+        ------
+        InputError
+            If the features hold NaN or infinity.
         """
         values = features.double()
         if not bool(torch.isfinite(values).all()):

@@ -229,6 +229,11 @@ def matrices_of(
     -------
     matrices : list of arrays of shape (n_images, n_images)
     distance : str
+
+    Raises
+    ------
+    InputError
+        If the distance needs two trials of every image and some have one.
     """
     groups = [recording.trials_of(name) for name in ids]
     fewest = min(map(len, groups))

@@ -143,7 +143,13 @@ def modality_gap(brain: ArrayLike, image: ArrayLike) -> float:
 
 
 def k_occurrence(queries: ArrayLike, gallery: ArrayLike, k: int = 10) -> NDArray[np.intp]:
-    """How often each gallery row is among the k nearest of a query: (n_gallery,), of mean k n_queries / n_gallery."""
+    """How often each gallery row is among the k nearest of a query: (n_gallery,), of mean k n_queries / n_gallery.
+
+    Raises
+    ------
+    InputError
+        If `k` is not between 1 and the size of the gallery.
+    """
     a, b = unit_rows(queries), unit_rows(gallery)
     if not 1 <= k <= len(b):
         raise InputError(f"k is {k}, expected 1 to {len(b)}", where="--k")

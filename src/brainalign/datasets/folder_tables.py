@@ -101,7 +101,15 @@ def read_small(path: Path) -> str:
 
 
 def read_settings(root: Path, report: Report) -> Settings:
-    """Read `dataset.yaml`; unknown keys are problems, and so are values of another type."""
+    """Read `dataset.yaml`; unknown keys are problems, and so are values of another type.
+
+    Raises
+    ------
+    InputError
+        If the file is no mapping or names no modality, and for the first problem unless `report` collects them.
+    Reported
+        If `report` collects problems and they leave nothing usable.
+    """
     path = root / SETTINGS_FILE
     try:
         content = yaml.safe_load(read_small(path))
@@ -167,7 +175,15 @@ class Table:
 
 
 def read_csv(path: Path, known: Iterable[str], report: Report) -> Table:
-    """Read a CSV file with a header line; blank lines are skipped, a column that looks misspelt is a problem."""
+    """Read a CSV file with a header line; blank lines are skipped, a column that looks misspelt is a problem.
+
+    Raises
+    ------
+    InputError
+        If the file is empty or cannot be read, and for the first problem unless `report` collects them.
+    Reported
+        If `report` collects problems and they leave nothing usable.
+    """
     columns = ",".join(known)
     rows = list(_csv_rows(path))
     if not rows:
@@ -211,7 +227,15 @@ def _header_problem(header: list[str], known: Iterable[str]) -> str | None:
 
 
 def read_stimuli(root: Path, report: Report) -> StimulusSet:
-    """The images: rows of `stimuli.csv`, or every image below `images/`."""
+    """The images: rows of `stimuli.csv`, or every image below `images/`.
+
+    Raises
+    ------
+    InputError
+        For the first problem, unless `report` collects them.
+    Reported
+        If `report` collects problems and they leave nothing usable.
+    """
     images = root / "images"
     found = StimulusSet.from_folder(images)
     if not (root / STIMULI_FILE).is_file():
@@ -262,7 +286,15 @@ def _need_columns(table: Table, names: Iterable[str]) -> None:
 
 
 def read_trials(folder: Path, stimuli: StimulusSet, report: Report) -> dict[str, list[Any]]:
-    """Columns of `trials.csv`, `stimulus_id` among them."""
+    """Columns of `trials.csv`, `stimulus_id` among them.
+
+    Raises
+    ------
+    InputError
+        If no column says which image was shown, and for the first problem unless `report` collects them.
+    Reported
+        If `report` collects problems and they leave nothing usable.
+    """
     table = read_csv(folder / TRIALS_FILE, (*TRIAL_COLUMNS, "image"), report)
     named = [name for name in ("stimulus_id", "image") if name in table.columns]
     if len(named) != 1:
@@ -354,7 +386,13 @@ def _check_repetitions(table: Table, columns: dict[str, list[Any]], report: Repo
 
 
 def read_channels(path: Path, report: Report) -> pd.DataFrame:
-    """The channel table: `name`, positions `x,y,z` in metres (all or none), and any other column."""
+    """The channel table: `name`, positions `x,y,z` in metres (all or none), and any other column.
+
+    Raises
+    ------
+    InputError
+        For a position without all three axes, and for a name that is empty or given twice.
+    """
     table = read_csv(path, ("name", "x", "y", "z"), report)
     _need_columns(table, ("name",))
     names = table.columns["name"]

@@ -119,7 +119,13 @@ class HumanFMRI78(Dataset):
 
     @classmethod
     def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
-        """It cannot be fetched by file: the repository serves it as one archive."""
+        """It cannot be fetched by file: the repository serves it as one archive.
+
+        Raises
+        ------
+        InputError
+            Always; it says how to get it.
+        """
         hint = f"clone {cls.info.url} at {COMMIT} and give the folder that holds brain_data and stimuli_data as --root"
         raise InputError(f"dataset '{cls.info.name}' cannot be fetched file by file", hint=hint)
 

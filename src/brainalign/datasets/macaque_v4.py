@@ -92,7 +92,13 @@ class MacaqueV4(Dataset):
         return self.require_subject(session)
 
     def stimuli(self, subject: str) -> StimulusSet:
-        """Photos of a session, `macaque-v4/SESSION/image0001` in the order of the response columns."""
+        """Photos of a session, `macaque-v4/SESSION/image0001` in the order of the response columns.
+
+        Raises
+        ------
+        InputError
+            If the archive is missing or damaged, or holds no photo or one twice.
+        """
         archive = self.require_root() / "images" / f"images_{self._open_session(subject)}.zip"
         members = sorted(n for n in open_archive(archive).namelist() if n.lower().endswith(".jpg"))
         if not members:
@@ -142,7 +148,13 @@ class MacaqueV4(Dataset):
 
     @classmethod
     def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
-        """Photos and responses of the sessions (of all known ones, where none is named), at the public commit."""
+        """Photos and responses of the sessions (of all known ones, where none is named), at the public commit.
+
+        Raises
+        ------
+        InputError
+            If a variant is asked for: there is one only.
+        """
         from brainalign.datasets.fetch import RemoteFile
 
         if variant is not None:

@@ -33,6 +33,11 @@ def load_sources(name: str) -> dict[str, Any]:
     ----------
     name : str
         Registry name of the data set.
+
+    Raises
+    ------
+    InputError
+        If the file is missing or not of this version.
     """
     path = resources.files("brainalign.datasets") / f"{name.replace('-', '_')}.json"
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

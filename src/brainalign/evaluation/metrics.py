@@ -52,13 +52,25 @@ class RankCounts:
         return np.where(self.tied == 0, 1 / (self.above + 1), tied_mean)  # the difference of sums loses a last digit
 
     def beaten(self) -> FloatArray:
-        """Fraction of the other gallery images scored below the true one, ties counted half."""
+        """Fraction of the other gallery images scored below the true one, ties counted half.
+
+        Raises
+        ------
+        InputError
+            If the gallery has one image only.
+        """
         if self.n_gallery < 2:
             raise InputError("two-way identification needs a gallery of 2 images or more, got 1")
         return 1 - self.ranks() / (self.n_gallery - 1)
 
     def values(self, metric: str) -> FloatArray:
-        """Return the value of each query, whose mean is `metric`: 'top1', 'top5' (any k), 'mrr' or 'two_way'."""
+        """Return the value of each query, whose mean is `metric`: 'top1', 'top5' (any k), 'mrr' or 'two_way'.
+
+        Raises
+        ------
+        InputError
+            If the metric is not one of these.
+        """
         if top := re.fullmatch(r"top([1-9]\d*)", metric):
             return self.hits(int(top[1]))
         if metric == "mrr":

@@ -162,6 +162,11 @@ def noise_corrected(r: NDArray[Any], reliability: NDArray[Any], *, least: float 
 
     Can exceed 1, as both are estimates: it is not cut, cutting would bias a mean.
 
+    Raises
+    ------
+    InputError
+        If the two have different shapes.
+
     Examples
     --------
     >>> noise_corrected(np.array([0.4, 0.4]), np.array([0.64, 0.0])).tolist()

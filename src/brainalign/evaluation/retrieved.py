@@ -32,6 +32,11 @@ def two_way_of_embeddings(queries: NDArray[Any], images: NDArray[Any]) -> Array:
     -------
     array of shape (n,)
 
+    Raises
+    ------
+    InputError
+        If the two do not have the same number of rows and columns.
+
     Examples
     --------
     >>> two_way_of_embeddings(np.eye(3), np.eye(3)).tolist()
@@ -112,6 +117,11 @@ def class_top_k_chance(gallery: Sequence[str], true: Sequence[str], k: int) -> f
     """Class top-k accuracy of a random order of the gallery: 1 - C(N - n_c, k) / C(N, k), mean over queries.
 
     It depends on how many images a class has, which is why it is not comparable with image top-k.
+
+    Raises
+    ------
+    InputError
+        If `k` is not between 1 and the size of the gallery.
 
     Examples
     --------

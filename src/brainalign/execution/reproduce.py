@@ -164,7 +164,13 @@ def find_place(
 
 
 def selected_cells(table: PublishedTable, only: str | None) -> set[str]:
-    """Ids of the cells that `--only` means; all without it."""
+    """Ids of the cells that `--only` means; all without it.
+
+    Raises
+    ------
+    InputError
+        If no cell is called so.
+    """
     if only is None:
         return {cell.id for cell in table.cells}
     pattern = only.lower() if set(only) & set("*?[") else f"*{only.lower()}*"

@@ -83,6 +83,11 @@ def sweep(
     -------
     dict
         What `sweep.json` holds.
+
+    Raises
+    ------
+    InputError
+        If there is no axis, or what is asked for cannot be trained.
     """
     if not over:
         raise InputError("a sweep needs an axis", where="--over", hint="for example --over layer")

@@ -36,7 +36,13 @@ def load(name: str, *, weights: str, seed: int, image_size: int | None, crop: st
 
 
 def create(name: str, *, seed: int, image_size: int | None) -> Any:
-    """A timm model with random weights from `seed`; the random state of the program is left as it was."""
+    """A timm model with random weights from `seed`; the random state of the program is left as it was.
+
+    Raises
+    ------
+    InputError
+        If timm does not know the model or cannot build it at that image size.
+    """
     import timm
 
     with torch.random.fork_rng(devices=[]):

@@ -142,6 +142,11 @@ class Recording:
             Bad channels are left out; of the others MEG is taken where there is any, else EEG.
         stimulus_ids : sequence of str
             The image of each epoch, in the order of `epochs` after dropping.
+
+        Raises
+        ------
+        InputError
+            If there is neither an EEG nor an MEG channel.
         """
         import mne
 

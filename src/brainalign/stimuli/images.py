@@ -96,7 +96,13 @@ def open_image(path: str) -> Image.Image:
 
 
 def decode_image(data: bytes, where: str) -> Image.Image:
-    """Decode bytes read by `read_image_bytes`; see `open_image`."""
+    """Decode bytes read by `read_image_bytes`; see `open_image`.
+
+    Raises
+    ------
+    InputError
+        If the bytes are no image, or one of more than 64 megapixels.
+    """
     from PIL import Image
 
     try:

@@ -106,7 +106,13 @@ def open_run(shown: Shown, options: BidsOptions) -> Opened:
 
 @contextlib.contextmanager
 def damage(path: Path) -> Iterator[None]:
-    """What MNE raises on damaged files, in one line; its warnings are not for the reader of a program's output."""
+    """What MNE raises on damaged files, in one line; its warnings are not for the reader of a program's output.
+
+    Raises
+    ------
+    InputError
+        For whatever fails in the block.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

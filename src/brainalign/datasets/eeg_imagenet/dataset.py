@@ -232,7 +232,13 @@ class EEGImageNet(Dataset):
 
     @classmethod
     def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
-        """It cannot be fetched: the authors keep it behind links for people."""
+        """It cannot be fetched: the authors keep it behind links for people.
+
+        Raises
+        ------
+        InputError
+            Always; it says how to get them.
+        """
         raise InputError("dataset 'eeg-imagenet' cannot be fetched", hint=HOW_TO_GET)
 
     def facts(self) -> dict[str, Any]:

@@ -201,7 +201,13 @@ class NSD(Dataset):
 
     @classmethod
     def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:
-        """It cannot be fetched: an agreement comes first."""
+        """It cannot be fetched: an agreement comes first.
+
+        Raises
+        ------
+        InputError
+            Always; it says how to get them.
+        """
         raise InputError("dataset 'nsd' cannot be fetched: an agreement comes first", hint=HOW_TO_GET)
 
     def facts(self) -> dict[str, Any]:

@@ -227,7 +227,13 @@ class VirtualBrainConfig:
         return config.check(dataset)
 
     def check(self, dataset: str = "virtual-eeg") -> VirtualBrainConfig:
-        """Return the configuration if its values make sense; errors name the data set."""
+        """Return the configuration if its values make sense; errors name the data set.
+
+        Raises
+        ------
+        InputError
+            For the first value that makes no sense.
+        """
         if self.pathways not in PATHWAYS:
             raise unknown_name("choice of pathways", self.pathways, PATHWAYS)
         ranges = {
