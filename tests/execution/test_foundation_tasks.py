@@ -189,7 +189,7 @@ def test_as_typed(made, tmp_path, capsys, shared_cache):
     capsys.readouterr()
     assert cli([*base, "--source", "meg", "--target", "scanner-01", "--out", str(out), *common]) == 0
     shown = capsys.readouterr().out
-    assert "converted (retrieve) through the run's shared space" in shown and "normalised two-way" in shown
+    assert "VIRTUAL data: converted (retrieve) through the run's shared space" in shown and "normalised two-way" in shown
     for words, said in (
         (["--source", "meg", "--target", "fmri"], "--target"),
         (["--target", "meg"], "--source"),

@@ -106,6 +106,11 @@ def table(title: str, rows: Sequence[Mapping[str, Any]]) -> None:
     Console().print(shown)
 
 
+def virtual_words(virtual: bool) -> str:
+    """What stands ahead of any figure of virtual data."""
+    return "VIRTUAL data: " if virtual else ""
+
+
 def percent(value: float | None) -> str:
     """0.705 as '70.5 %'."""
     return "not measured" if value is None else f"{100 * value:.1f} %"

@@ -185,7 +185,7 @@ def _foundation(recipe: str, *, protocol: str, json: bool, out: Path, **how: Any
     document = train_foundation(recipe, out=out, **how)
     if json:
         return c.emit(document)
-    said = "VIRTUAL data: " if document["virtual"] else ""
+    said = c.virtual_words(document["virtual"])
     rows = [
         {
             "source": one["name"],
@@ -219,7 +219,7 @@ def headline(result: Result) -> str:
     """Two lines a person reads first."""
     test = result.metrics.test
     low, high = test.top1_ci95
-    virtual = "VIRTUAL data: " if result.virtual else ""
+    virtual = c.virtual_words(result.virtual)
     target = result.target
     return (
         f"{virtual}{test.n_way}-way top-1 {c.percent(test.top1)} (95 % interval {c.percent(low)} to {c.percent(high)}, "

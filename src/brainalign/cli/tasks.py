@@ -68,7 +68,8 @@ def decode(
     if json:
         c.emit(facts)
         return
-    print(f"{facts['n_signals']} signals, nearest of {facts['n_gallery']} images: {out}")
+    said = c.virtual_words(facts["virtual"])
+    print(f"{said}{facts['n_signals']} signals, nearest of {facts['n_gallery']} images: {out}")
     for line in (*facts["scores_in_words"], *(f"note: {note}" for note in facts["notes"])):
         print(line)
 
@@ -109,7 +110,8 @@ def encode(
     if json:
         c.emit(facts)
         return
-    print(f"{facts['n_images']} images encoded ({how}) by {facts['recipe']}: {out}")
+    said = c.virtual_words(facts["virtual"])
+    print(f"{said}{facts['n_images']} images encoded ({how}) by {facts['recipe']}: {out}")
     for line in (*_encoding_words(facts), *(f"note: {note}" for note in facts["notes"])):
         print(line)
 
@@ -159,7 +161,8 @@ def convert(
     if json:
         c.emit(facts)
         return
-    print(f"converted ({how}) through {facts['anchors']}, {facts['pool_size']} target signals in the pool: {out}")
+    said = c.virtual_words(facts["virtual"])
+    print(f"{said}converted ({how}) through {facts['anchors']}, {facts['pool_size']} target signals in the pool: {out}")
     for line in (*_conversion_words(facts["scores"]), *(f"note: {note}" for note in facts["notes"])):
         print(line)
 

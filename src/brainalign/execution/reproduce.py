@@ -121,24 +121,33 @@ def reproduce(
     claim(folder, found, [place], wishes)
     reasons = {cell.id: why_not(cell, found, place) for cell in found.cells}
     groups = groups_of([cell for cell in found.cells if not reasons[cell.id]], place, wishes)
+    wanted = [group for group in groups if any(cell.id in selected for cell in group.cells)]
     measured: dict[str, dict[str, Any]] = {}
-    for group in groups:
-        if not any(cell.id in selected for cell in group.cells):
-            continue
-        reason = _run(group, folder, place, wishes, root, how | {"options": options})
-        for cell in group.cells:
-            if reason:
-                reasons[cell.id] = reason
-            elif cell.id in selected:
-                score = score_cell(cell, read_sweep(folder.path(CELLS) / group.slug), place)
-                marks, odd = marks_of(cell, score, group, found), not_comparable(cell, score, place)
-                run = f"{CELLS}/{group.slug}"
-                measured[cell.id] = measured_entry(cell, score, odd, marks, run=run, altered=bool(group.marks))
+    for group in wanted:
+        if reason := _run(group, folder, place, wishes, root, how | {"options": options}):
+            reasons |= {cell.id: reason for cell in group.cells}
+        else:
+            measured |= _scores(group, found, selected, folder, place)
     cells = [entry(cell, measured.get(cell.id), reasons[cell.id]) for cell in found.cells if cell.id in selected]
     ran = {"protocols": [group.protocol for group in groups], "recipes": [group.recipe for group in groups]}
     document = document_of(found, [place], wishes, cells, **ran)
     write_reproduction(document, folder.root)
     return document
+
+
+def _scores(
+    group: Group, table: PublishedTable, selected: set[str], folder: RunDirectory, place: Place
+) -> dict[str, dict[str, Any]]:
+    """What the sweep of a group says of those of its cells that were selected, by their ids."""
+    run = f"{CELLS}/{group.slug}"
+    held = read_sweep(folder.root / run)
+    found = {}
+    for cell in group.cells:
+        if cell.id in selected:
+            score = score_cell(cell, held, place)
+            marks, odd = marks_of(cell, score, group, table), not_comparable(cell, score, place)
+            found[cell.id] = measured_entry(cell, score, odd, marks, run=run, altered=bool(group.marks))
+    return found
 
 
 def find_place(

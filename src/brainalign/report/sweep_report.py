@@ -108,19 +108,26 @@ def write_sweep_report(
         table=_table(sweep),
         n_backbones=len({row["backbone"] for row in sweep.rows}),
         n_hidden=max(0, len(sweep.rows) - N_TABLE_ROWS),
-        best=retrievals.best(N_PICTURE_ROWS),
-        worst=retrievals.worst(N_PICTURE_ROWS),
-        drawn=retrievals.drawn(N_PICTURE_ROWS),
-        hubs=retrievals.hubs(N_HUBS),
-        confusions=retrievals.confusions(N_PAIRS),
-        mistakes=mistakes_table(retrievals),
-        pictures=pictures,
+        **_pictures(retrievals, pictures),
         environments=_environments(sweep.results),
         total_s=sum(row["total_s"] for row in sweep.rows),
         recipe_yaml=read_small(sweep.run(summary.conditions[0]) / "recipe.yaml"),
         files=downloads(sweep.folder, ("sweep.csv", "sweep.json")),
         title=f"Sweep of {summary.recipe} on {summary.dataset}",
     )
+
+
+def _pictures(retrievals: Retrievals, pictures: Pictures) -> dict[str, Any]:
+    """Queries with what was retrieved, and what is retrieved too often or for another."""
+    return {
+        "best": retrievals.best(N_PICTURE_ROWS),
+        "worst": retrievals.worst(N_PICTURE_ROWS),
+        "drawn": retrievals.drawn(N_PICTURE_ROWS),
+        "hubs": retrievals.hubs(N_HUBS),
+        "confusions": retrievals.confusions(N_PAIRS),
+        "mistakes": mistakes_table(retrievals),
+        "pictures": pictures,
+    }
 
 
 def subject_rows(sweep: SweepFile) -> list[dict[str, Any]]:

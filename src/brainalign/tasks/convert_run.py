@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from brainalign.alignment.conversion import DEFAULT_LEVEL, check_level
+from brainalign.alignment.conversion import DEFAULT_LEVEL, Interval, check_level
 from brainalign.errors import InputError, unknown_name
 from brainalign.evaluation import count_ranks, evaluate_retrieval
 from brainalign.evaluation.retrieved import NORMALISED_MEANS, normalised_conversion
@@ -68,16 +68,7 @@ def convert_runs(
     InputError
         If anything given cannot be used; nothing is written then.
     """
-    if how not in WAYS:
-        raise unknown_name("way to convert", how, WAYS, where="--how")
-    file = check_output(out, (".npz",) if how == "generate" else TABLES)
-    check_level(level)
-    if top < 1:
-        raise InputError(f"{top} signals asked for", where="--top", hint="1 or more")
-    if source.folder.resolve() == target.folder.resolve():
-        raise InputError("is the source run too", where=target.folder, hint="give a run of another modality or subject")
-    if how == "generate":
-        generative_pair(source.aligner, target.aligner)
+    file = _check(source, target, out, how=how, top=top, level=level)
     given, notes = _new_signals(source, signals, options)
     anchors = None if share_space(source, target) else Anchors.of(source, target)
     recorded, pool = source.recorded("test") if given is None else given, target.recorded("test")
@@ -104,15 +95,35 @@ def convert_runs(
             source_repetitions=source_repetitions,
             target_repetitions=target_repetitions,
         )
-        arrays = {"expected": made.expected, "low": made.low, "high": made.high}
-        arrays = {name: values.astype(np.float32) for name, values in arrays.items()}
-        names = np.array(recorded.stimulus_ids, dtype=np.str_)
-        channels = np.array(target.aligner.facts["ch_names"], dtype=np.str_)
-        write_arrays(file, {**arrays, "names": names, "ch_names": channels}, {**facts, "level": level})
+        _write_generated(file, made, recorded, target, {**facts, "level": level})
     else:
         similarity = meeting.score(recorded.signals, pool.signals)
         write_rows(file, _rows(similarity, recorded, pool, top), facts)
     return facts
+
+
+def _check(source: TrainedRun, target: TrainedRun, out: str | Path, *, how: str, top: int, level: float) -> Path:
+    """Refuse what cannot be done before anything is read; the file to write."""
+    if how not in WAYS:
+        raise unknown_name("way to convert", how, WAYS, where="--how")
+    file = check_output(out, (".npz",) if how == "generate" else TABLES)
+    check_level(level)
+    if top < 1:
+        raise InputError(f"{top} signals asked for", where="--top", hint="1 or more")
+    if source.folder.resolve() == target.folder.resolve():
+        raise InputError("is the source run too", where=target.folder, hint="give a run of another modality or subject")
+    if how == "generate":
+        generative_pair(source.aligner, target.aligner)
+    return file
+
+
+def _write_generated(file: Path, made: Interval, recorded: Recorded, target: TrainedRun, facts: dict[str, Any]) -> None:
+    """Expected target signals with their intervals, (n, channels x samples), and what each row and column is."""
+    arrays = {"expected": made.expected, "low": made.low, "high": made.high}
+    arrays = {name: values.astype(np.float32) for name, values in arrays.items()}
+    names = np.array(recorded.stimulus_ids, dtype=np.str_)
+    channels = np.array(target.aligner.facts["ch_names"], dtype=np.str_)
+    write_arrays(file, {**arrays, "names": names, "ch_names": channels}, facts)
 
 
 def _new_signals(
