@@ -182,6 +182,25 @@ def test_encoding_retrieves_recorded_signals_of_one_source(made, space, tmp_path
     assert facts["pool_size"] == N_TEST and facts["scores"]["two_way"] > 0.6
 
 
+def test_scores_of_virtual_signals_are_called_so(made, tmp_path, capsys, shared_cache, monkeypatch):
+    words = [
+        "convert",
+        str(made / "run"),
+        "--source",
+        "meg",
+        "--target",
+        "scanner-01",
+        "--out",
+        str(tmp_path / "a.csv"),
+    ]
+    words += ["--root", str(made), "--cache", str(shared_cache), "--device", "cpu", "-q"]
+    assert cli(words) == 0 and "VIRTUAL" not in capsys.readouterr().out
+    monkeypatch.setattr(
+        "brainalign.tasks.convert_run.convert_runs", lambda *a, **k: convert_runs(*a, **k) | {"virtual": True}
+    )
+    assert cli(words) == 0 and capsys.readouterr().out.startswith("VIRTUAL data: converted")
+
+
 def test_as_typed(made, tmp_path, capsys, shared_cache):
     common = ["--root", str(made), "--cache", str(shared_cache), "--device", "cpu", "-q"]
     base = ["convert", str(made / "run")]
@@ -189,7 +208,7 @@ def test_as_typed(made, tmp_path, capsys, shared_cache):
     capsys.readouterr()
     assert cli([*base, "--source", "meg", "--target", "scanner-01", "--out", str(out), *common]) == 0
     shown = capsys.readouterr().out
-    assert "VIRTUAL data: converted (retrieve) through the run's shared space" in shown and "normalised two-way" in shown
+    assert "converted (retrieve) through the run's shared space" in shown and "normalised two-way" in shown
     for words, said in (
         (["--source", "meg", "--target", "fmri"], "--target"),
         (["--target", "meg"], "--source"),

@@ -165,3 +165,49 @@ def test_subjects_are_names_not_numbers(own, tmp_path, shared_cache):
         settings=[*SETTINGS, "target.layer=1", "training.epochs=2"],
     )  # fmt: skip
     assert [row["subject"] for row in table(tmp_path / "s")] == ["01"]
+
+
+@pytest.fixture(scope="module")
+def beside(own, tmp_path_factory, shared_cache):
+    """One sweep trained in one process and in two."""
+    out = tmp_path_factory.mktemp("beside")
+    how = {"over": ["layer=0,1", "seed=0,1"], "dataset": own, "cache": shared_cache, "device": "cpu"}
+    for name, jobs in (("one", 1), ("two", 2)):
+        sweep("shallow-alignment", out=out / name, settings=SETTINGS, jobs=jobs, **how)
+    return out, how
+
+
+def test_processes_beside_each_other_end_in_the_same_sweep(beside):
+    out, _ = beside
+    for one, two in zip(table(out / "one"), table(out / "two"), strict=True):
+        losses = [float(row.pop("validation_loss")) for row in (one, two)]
+        for row in (one, two):
+            row.pop("total_s")
+        assert one == two
+        assert losses[0] == pytest.approx(losses[1], rel=1e-4)  # another stack rounds in another order
+
+
+def test_a_killed_sweep_of_processes_ends_in_the_same_bytes(beside, tmp_path):
+    """As it is left by a kill in the middle: two runs whole, one of a stack's two and another one not begun."""
+    out, how = beside
+    left = shutil.copytree(out / "two", tmp_path / "left")
+    for name in ("sweep.json", "sweep.csv", "report.html"):
+        (left / name).unlink()
+    runs = [row["run"] for row in table(out / "two")]
+    kept = {run: (left / run / "model.safetensors").stat().st_mtime_ns for run in runs[::3]}
+    for run in runs[1:3]:
+        shutil.rmtree(left / run)
+    sweep("shallow-alignment", out=left, settings=SETTINGS, jobs=2, **how)
+    assert {run: (left / run / "model.safetensors").stat().st_mtime_ns for run in kept} == kept
+    for run in runs:
+        for name in ("model.safetensors", "predictions.npz"):
+            assert (left / run / name).read_bytes() == (out / "two" / run / name).read_bytes()
+
+
+def test_a_negative_number_of_processes_is_refused(own, tmp_path, shared_cache):
+    with pytest.raises(InputError, match="processes asked for"):
+        sweep(
+            "shallow-alignment", over=["seed=0,1"], dataset=own, out=tmp_path / "s", settings=SETTINGS, jobs=-1,
+            cache=shared_cache, device="cpu",
+        )  # fmt: skip
+    assert not (tmp_path / "s").exists()

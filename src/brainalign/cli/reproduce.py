@@ -44,6 +44,7 @@ def reproduce(
     allow_leak: c.AllowLeak = None,
     device: c.Device = "auto",
     cache: c.Cache = None,
+    jobs: c.Jobs = 1,
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
@@ -74,6 +75,7 @@ def reproduce(
         reporter=c.reporter(quiet),
         allow_leaks=allow_leak or (),
         options=c.parse_options(data_option),
+        jobs=jobs,
     )
     if json:
         c.emit(document)

@@ -107,6 +107,7 @@ def sweep(
     allow_leak: c.AllowLeak = None,
     device: c.Device = "auto",
     cache: c.Cache = None,
+    jobs: c.Jobs = 1,
     json: c.Json = False,
     quiet: c.Quiet = False,
 ) -> None:
@@ -129,6 +130,7 @@ def sweep(
         reporter=c.reporter(quiet),
         allow_leaks=allow_leak or (),
         options=c.parse_options(data_option),
+        jobs=jobs,
     )
     if json:
         c.emit(summary)

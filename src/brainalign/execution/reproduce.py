@@ -67,6 +67,7 @@ def reproduce(
     reporter: Reporter | None = None,
     allow_leaks: Sequence[str] = (),
     options: dict[str, Any] | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Measure the cells of a published table that can be measured here, and say why the others cannot.
 
@@ -89,6 +90,8 @@ def reproduce(
         Name in the table to the id of a model that stands in for it.
     judge : str, optional
         Of `foundation/table1`: backbone whose final output images are compared by; that of the run's anchor by default.
+    jobs : int
+        Processes that train at the same time, 0 for one a core; see `sweep`. A foundation run is one training.
 
     Returns
     -------
@@ -124,7 +127,7 @@ def reproduce(
     wanted = [group for group in groups if any(cell.id in selected for cell in group.cells)]
     measured: dict[str, dict[str, Any]] = {}
     for group in wanted:
-        if reason := _run(group, folder, place, wishes, root, how | {"options": options}):
+        if reason := _run(group, folder, place, wishes, root, how | {"options": options, "jobs": jobs}):
             reasons |= {cell.id: reason for cell in group.cells}
         else:
             measured |= _scores(group, found, selected, folder, place)

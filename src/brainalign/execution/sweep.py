@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,19 @@ from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import Result, read_result
 from brainalign.execution.axes import COMPARED, CONDITIONS, Axis, expand, parse_axes, slug
 from brainalign.execution.fitting import selection_key
+from brainalign.execution.freezing import freeze_all
 from brainalign.execution.job import Job
+from brainalign.execution.parallel import check_jobs
 from brainalign.execution.progress import Reporter
 from brainalign.execution.run import score_job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
-from brainalign.execution.train import check_job, choose_subject, freeze_jobs, logged, open_session, resolve_recipe
+from brainalign.execution.train import check_job, choose_subject, logged, open_session, resolve_recipe
 from brainalign.files import sha256_json
 from brainalign.recipes import Recipe
 from brainalign.report import write_sweep_report
 
 SCHEMA = "brainalign.sweep/1"
-TOGETHER = 64  # targets prepared at once
 
 
 @dataclass
@@ -67,6 +68,7 @@ def sweep(
     reporter: Reporter | None = None,
     allow_leaks: Sequence[str] = (),
     options: dict[str, Any] | None = None,
+    jobs: int = 1,
 ) -> dict[str, Any]:
     """Train all combinations of the axes, choose per subject, split and seed on validation, open the test set once.
 
@@ -78,6 +80,8 @@ def sweep(
     over : sequence of str
         Axes: `layer`, `pooling`, `backbone`, `encoder`, `subject`, `split`, `seed` or a recipe key, with values as in
         `split=0,1,2` or `seed=0-4`.
+    jobs : int
+        Processes that train at the same time, 0 for one a core; see `freezing.freeze_all`.
 
     Returns
     -------
@@ -92,23 +96,23 @@ def sweep(
     if not over:
         raise InputError("a sweep needs an axis", where="--over", hint="for example --over layer")
     folder = RunDirectory(out)
-    session = open_session(
-        dataset,
-        root=root,
-        protocol=protocol,
-        device=device,
-        cache=cache,
-        reporter=reporter,
-        allow_leaks=allow_leaks,
-        options=options,
-    )
+    at_once = check_jobs(jobs)
+    opened: dict[str, Any] = {
+        "dataset": dataset, "root": root, "protocol": protocol, "device": device, "cache": cache,
+        "allow_leaks": allow_leaks, "options": options,
+    }  # fmt: skip
+    session = open_session(**opened, reporter=reporter)
     who = choose_subject(session, subject)
     resolved: Recipe = resolve_recipe(recipe, session, settings)
     axes = parse_axes(over, session, resolved, who)
-    jobs = expand(axes, resolved, who, split, seed)
-    _claim(folder, session, jobs)
+    planned = expand(axes, resolved, who, split, seed)
+    _claim(folder, session, planned)
     with logged(folder):
-        rows = _freeze(session, jobs, folder)
+        placed = [(job, RunDirectory(folder.path("runs") / slug(at))) for job, at in planned]
+        freeze_all(session, placed, opened, at_once)
+        rows = [
+            Row(job, at, home, home.read_json("fit.json")) for (job, at), (_, home) in zip(planned, placed, strict=True)
+        ]
         _choose(rows)
         with session.reporter.step(f"opening the test set, scoring {len(rows)} runs") as tick:
             results = []
@@ -136,47 +140,6 @@ def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dic
     for job, _ in jobs:
         check_job(session, job)
     folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
-
-
-def _freeze(session: Session, jobs: Sequence[tuple[Job, dict[str, Any]]], folder: RunDirectory) -> list[Row]:
-    """Fit what is not fitted yet, runs on the same signals together, and read every frozen choice."""
-    directories = [RunDirectory(folder.path("runs") / slug(at)) for _, at in jobs]
-    together: dict[Any, list[tuple[Job, RunDirectory]]] = {}
-    for (job, _), directory in zip(jobs, directories, strict=True):
-        key = (
-            job.subject,
-            job.split,
-            job.recipe.family,
-            job.recipe.signals.model_dump_json(),
-            job.recipe.training.n_images,
-            job.recipe.training.trials,
-        )
-        together.setdefault(key, []).append((job, directory))
-    for members in together.values():
-        for part in _parts(session, members):
-            done = {n for n, (job, directory) in enumerate(part) if directory.claim(job.config_hash(session)) != "new"}
-            if len(done) < len(part):
-                for _ in freeze_jobs(session, part, done=done):
-                    pass
-    return [
-        Row(job, at, directory, directory.read_json("fit.json"))
-        for (job, at), directory in zip(jobs, directories, strict=True)
-    ]
-
-
-def _parts(session: Session, members: Sequence[tuple[Job, RunDirectory]]) -> Iterator[list[tuple[Job, RunDirectory]]]:
-    """Runs with at most `TOGETHER` targets between them."""
-    part: list[tuple[Job, RunDirectory]] = []
-    targets = 0
-    for job, directory in members:
-        count = len(session.targets(job.subject, job.recipe.target))
-        if part and targets + count > TOGETHER:
-            yield part
-            part, targets = [], 0
-        part.append((job, directory))
-        targets += count
-    if part:
-        yield part
 
 
 def _choose(rows: Sequence[Row]) -> None:
