@@ -15,13 +15,12 @@ from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import Result, read_result
 from brainalign.execution.axes import COMPARED, CONDITIONS, Axis, expand, parse_axes, slug
 from brainalign.execution.fitting import selection_key
-from brainalign.execution.freezing import freeze_all
 from brainalign.execution.job import Job
 from brainalign.execution.parallel import check_jobs
 from brainalign.execution.progress import Reporter
-from brainalign.execution.run import score_job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
+from brainalign.execution.sweep_work import freeze_all, score_all
 from brainalign.execution.train import check_job, choose_subject, logged, open_session, resolve_recipe
 from brainalign.files import sha256_json
 from brainalign.recipes import Recipe
@@ -81,7 +80,7 @@ def sweep(
         Axes: `layer`, `pooling`, `backbone`, `encoder`, `subject`, `split`, `seed` or a recipe key, with values as in
         `split=0,1,2` or `seed=0-4`.
     jobs : int
-        Processes that train at the same time, 0 for one a core; see `freezing.freeze_all`.
+        Processes that train at the same time, 0 for one a core; see `sweep_work`.
 
     Returns
     -------
@@ -109,16 +108,14 @@ def sweep(
     _claim(folder, session, planned)
     with logged(folder):
         placed = [(job, RunDirectory(folder.path("runs") / slug(at))) for job, at in planned]
-        freeze_all(session, placed, opened, at_once)
+        freeze_all(session, placed, opened, at_once, folder.root)
         rows = [
             Row(job, at, home, home.read_json("fit.json")) for (job, at), (_, home) in zip(planned, placed, strict=True)
         ]
         _choose(rows)
-        with session.reporter.step(f"opening the test set, scoring {len(rows)} runs") as tick:
-            results = []
-            for number, row in enumerate(rows, start=1):
-                results.append(_score(session, row))
-                tick(number, len(rows))
+        chosen = {index for index, row in enumerate(rows) if row.chosen}
+        score_all(session, placed, chosen, opened, at_once, folder.root)
+    results = [read_result(row.directory.root) for row in rows]
     summary = _summary(session, resolved, axes, rows, results)
     folder.write_table("sweep.csv", [_csv_row(row, result) for row, result in zip(rows, results, strict=True)])
     folder.write_json("sweep.json", summary)
@@ -155,12 +152,6 @@ def _choose(rows: Sequence[Row]) -> None:
 
 def _key(row: Row) -> tuple[float, float]:
     return selection_key(row.fit["selection"], row.job.recipe)
-
-
-def _score(session: Session, row: Row) -> Result:
-    if not row.directory.has("result.json"):
-        score_job(session, row.job, row.directory, control=row.chosen)
-    return read_result(row.directory.root)
 
 
 def _csv_row(row: Row, result: Result) -> dict[str, Any]:
