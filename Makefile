@@ -4,7 +4,9 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed-$(shell cksum < pyproject.toml | cut -d' ' -f1)
 
-.PHONY: demo test slow browser lint docs tutorials bench clean help
+.PHONY: all demo test slow browser lint docs tutorials bench clean help
+
+all: $(STAMP)    ## the environment in .venv, with everything in it; what `make` alone does
 
 help:            ## this list
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*##/\t/'

@@ -168,8 +168,27 @@ def test_compare_runs_report_features_and_cache(own, tmp_path, capsys):
     assert [row["run"] for row in json.loads(capsys.readouterr().out)] == ["a", "b"]
     assert run(["report", str(tmp_path / "a"), "--out", str(tmp_path / "again.html")]) == 0
     assert (tmp_path / "again.html").stat().st_size > 10_000
+    capsys.readouterr()
+    assert run(["report", str(tmp_path / "a"), "--out", str(tmp_path / "third.html"), "--format", "svg", "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written["report"] == str(tmp_path / "third.html")
+    assert sorted(written["figures"]) == sorted(str(path) for path in (tmp_path / "figures").glob("*.svg"))
+    assert written["figures"]
+    assert (tmp_path / "third.html").read_bytes() == (tmp_path / "again.html").read_bytes()
+    assert run(["report", str(tmp_path / "a"), "--out", str(tmp_path / "fourth.html"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"report": str(tmp_path / "fourth.html"), "figures": []}
     assert run(["cache", "list", "--json"]) == 0
-    assert any(entry["kind"] == "features" for entry in json.loads(capsys.readouterr().out.split("\n", 1)[1]))
+    assert any(entry["kind"] == "features" for entry in json.loads(capsys.readouterr().out))
+
+
+def test_clearing_the_cache_is_machine_readable(tmp_path, capsys):
+    for kind in ("features", "derived"):
+        (tmp_path / kind / "one").mkdir(parents=True)
+        (tmp_path / kind / "one" / "values").write_bytes(bytes(150_000))
+    (tmp_path / "kept").write_text("of somebody else")
+    assert run(["cache", "clear", "--yes", "--json", "--cache", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out) == {"cache": str(tmp_path), "removed": 2, "MB": "0.3"}
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
 
 
 @pytest.mark.parametrize("command", [["datasets"], ["recipes"], ["backbones", "pip:*"], ["datasets", "macaque-v4"]])

@@ -46,7 +46,10 @@ class Options(RunOptions):
     permutations: int = Field(2000, ge=99, description="Of signals among images.")
     resamples: int = Field(2000, ge=100, description="Of images.")
     seed: int = Field(0, ge=0, description="Of permutations and resamples; training keeps the run's seed.")
-    runs: Path | None = Field(None, description="Folder that keeps the windows' models, to go on from; else the cache.")
+    runs: Path | None = Field(
+        None,
+        description="Folder that keeps the windows' models, to go on from; else OUT/runs (from Python: the cache).",
+    )
 
 
 def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = None) -> Analysis:

@@ -173,9 +173,10 @@ def cache(
         c.emit(rows) if json else c.table(f"cache {where}", rows)
     elif action == "clear":
         size = sum(e.bytes for e in entries) / 1e6
-        if not yes and not typer.confirm(f"remove {len(entries)} entries ({size:.0f} MB) below {where}?"):
+        if not yes and not typer.confirm(f"remove {len(entries)} entries ({size:.0f} MB) below {where}?", err=True):
             raise typer.Exit(1)
         clear_cache(where)
-        print(f"removed {len(entries)} entries, {size:.0f} MB")
+        facts = {"cache": where, "removed": len(entries), "MB": f"{size:.1f}"}
+        c.emit(facts) if json else print(f"removed {len(entries)} entries, {size:.0f} MB")
     else:
         raise InputError(f"unknown action '{action}'", where="cache", hint="list or clear")

@@ -65,6 +65,7 @@ def report(
     ] = "",
     root: c.Root = None,
     cache: c.Cache = None,
+    json: c.Json = False,
 ) -> None:
     """Write the self-contained HTML report of a run or sweep again, or of a run with others beside it."""
     from brainalign.execution.runs import rebuild_report
@@ -74,7 +75,10 @@ def report(
     formats = read_formats(figures)
     with drawings() as drawn:
         page = rebuild_report(folder, beside=beside or (), out=out, root=root, cache=cache)
+    files = save_figures(drawn, page.parent / FOLDER, formats) if formats else []
+    if json:
+        c.emit({"report": page, "figures": files})
+        return
     print(f"report: {page}")
     if formats:
-        files = save_figures(drawn, page.parent / FOLDER, formats)
         print(f"figures: {len(files)} files in {page.parent / FOLDER}")

@@ -126,7 +126,9 @@ class LeaveSubjectOut(AcrossSubjects, OfficialTest):
 class OwnData(WithinSubject):
     """For own recordings: their own test part if they name one, else a sixth of the images (at most 200) held out.
 
-    Validation holds out concepts where every image has one and there are at least ten, else images.
+    With a test part and a concept for every image it cuts as `OfficialTest`: tested concepts do not train, and other
+    concepts validate. In any other case images are held out, whatever their concepts: other images of a tested or
+    validated concept may train.
     """
 
     name: str
