@@ -9,6 +9,8 @@ import shutil
 
 import numpy as np
 import pytest
+import yaml
+from eeg_imagenet_support import write_eeg_imagenet
 from foundation_support import QUICK, give_classes, write_pair
 from tests_support import N_IMAGES, write_own
 
@@ -18,8 +20,11 @@ from brainalign.datasets.folder import FolderDataset
 from brainalign.errors import InputError
 from brainalign.evaluation.result import read_result
 from brainalign.execution import reproduce_foundation as module
+from brainalign.execution.cells import Place
 from brainalign.execution.reproduce import reproduce
+from brainalign.execution.reproduce_plan import Wishes
 from brainalign.features import extract_features
+from brainalign.recipes.published_tables import read_table
 
 CLIP = "open_clip:ViT-B-32/openai"
 STAND_IN = {CLIP: "timm:test_resnet"}
@@ -210,6 +215,35 @@ def test_modalities_that_saw_other_images_are_converted_too(apart, shared_cache)
     decoding = cells(document)["fmri/decoding/clip_two_way"]["measured"]
     assert decoding["ours"] == pytest.approx(100 * np.mean(own))
     assert decoding["subjects"] == ["01"] and "interval over images alone" in decoding["marks"]
+
+
+def test_eeg_imagenet_is_measured_as_the_table_stands(tmp_path, shared_cache):
+    """Beside other data, without a setting of the user's: its channels have no names and its photos no repetitions."""
+    write_eeg_imagenet(tmp_path / "eeg-imagenet")
+    write_own(tmp_path / "scanner")
+    settings = [*QUICK, "training.epochs=2"]
+    document = table(
+        tmp_path / "t", shared_cache, dataset=f"eeg-imagenet,{tmp_path}/scanner", root=tmp_path, subjects=["1", "01"],
+        settings=settings, only="*/decoding/*",
+    )  # fmt: skip
+    found = cells(document)
+    assert [found[f"eeg/decoding/{metric}"]["reason"] for metric in ("top1", "top5", "clip_two_way")] == [""] * 3
+    recipe = yaml.safe_load((tmp_path / "t/cells/one-space/seed-0/recipe.yaml").read_text())
+    eeg = recipe["foundation"]["inputs"]["eeg"]
+    assert (eeg["channels"], eeg["whiten"], eeg["scale"]) == ("all", "none", "channel")
+    result = read_result(tmp_path / "t/cells/one-space/seed-0/sources/eeg-imagenet-1")
+    codes = {finding.code for finding in result.lint}
+    assert codes >= {"block-design", "validation-by-image", "concepts-shared-training-test"}
+
+
+def test_other_eeg_keeps_the_recipes_settings(pair, tmp_path):
+    own = Place(str(pair[0] / "scanner"), FolderDataset(pair[0] / "scanner"), ("01",))
+    table = read_table("foundation/table1")
+    settings = ["foundation.inputs.eeg.channels=all", "foundation.inputs.eeg.whiten=none"]
+    for name, expected in (("eeg-imagenet", settings), ("eeg-imagenet:raw", settings), ("virtual-eeg:small", [])):
+        places = [own, Place(name, FolderDataset(pair[0] / "helmet"), ("01",))]
+        for cell in table.cells:
+            assert list(module._plan(table, cell, places, Wishes()).settings) == expected
 
 
 def test_a_second_call_trains_nothing(pair, shared_cache, monkeypatch):

@@ -32,6 +32,13 @@ def test_profiles_follow_the_kind_of_data():
     assert paper.signals.channels == "posterior"
 
 
+@pytest.mark.parametrize("name", ["nice", "nice-sa", "nice-ga", "nice-llm", "atm-s", "ubp", "neuroalign"])
+def test_published_programs_draw_their_batches_at_random(name):
+    """docs/protocols.md: an image may come twice in a batch there, here only if that is asked for."""
+    assert load_recipe(f"{name}/paper", modality="eeg").training.batches == "random"
+    assert load_recipe(name, modality="eeg").training.batches == "distinct"
+
+
 def test_overrides_win_and_budget_is_recorded():
     recipe = load_recipe("shallow-alignment", modality="eeg", overrides=["training.epochs=7", "budget=small"])
     assert recipe.training.epochs == 7
@@ -62,6 +69,21 @@ def test_bad_overrides_are_refused_in_one_line(override, words):
         load_recipe("shallow-alignment", modality="eeg", overrides=[override])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "override", "words"),
+    [
+        ("foundation", "training.trials=single", "--set: training.trials: single is not for a foundation model"),
+        ("foundation", "foundation.inputs.spikes.whiten=mvnn", "whiten=mvnn .* does not go with transform=sqrt"),
+        ("generative", "signals.whiten=mvnn", "--set: signals: .*whiten=mvnn .* does not go with transform=sqrt"),
+        ("generative", "signals.window=[0, 1]", "--set: signals.window: a generative model leaves samples out"),
+    ],
+)
+def test_settings_that_do_not_go_together_are_refused_in_one_short_line(name, override, words):
+    with pytest.raises(InputError, match=words) as caught:
+        load_recipe(name, modality="spikes", overrides=[override])
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 200
 
 
 def test_unknown_recipe_and_profile_name_the_nearest():

@@ -57,7 +57,8 @@ class Member:
 
     def noise(self, recipe: Recipe) -> NDArray[np.float64] | None:
         """Noise covariance, where the modality's signals are whitened."""
-        return self.session.noise(self.subject, self.split.index, inputs_of(recipe, self.modality))
+        own = recipe.model_copy(update={"signals": inputs_of(recipe, self.modality)})
+        return self.session.noise(self.subject, self.split.index, own)
 
 
 def open_members(
@@ -75,8 +76,8 @@ def open_members(
     """Open data sets and cut all their subjects alike.
 
     With one data set, its own protocol cuts every subject. With several, each data set's way of cutting is salted with
-    one name, so that data sets with the same concepts hold out the same ones; then whatever (by image, and by concept
-    where there are concepts) is tested or validated anywhere trains nowhere.
+    one name, so that data sets with the same concepts hold out the same ones. Then no image that is tested or validated
+    anywhere trains anywhere, whatever its name; nor does an image of a concept that somebody's own cut holds out.
 
     Parameters
     ----------
@@ -88,7 +89,7 @@ def open_members(
     Raises
     ------
     InputError
-        If a data set or subject is not there, or nothing is left to train on.
+        If a data set or subject is not there, or nothing is left to train or validate on.
     """
     found: list[Member] = []
     for name in datasets:
@@ -105,11 +106,13 @@ def open_members(
     if len({m.name for m in found}) < len(found):
         raise InputError("a subject is named twice", where="--subject")
     if len(datasets) > 1:
-        found = [replace(m, split=_without(m, _held_out(found))) for m in found]
+        held = _held_out(found)
+        found = [replace(m, split=_without(m, held)) for m in found]
     for member in found:
-        if len(member.split.train) < 2:
-            hint = "its images are all held out for another data set"
-            raise InputError(f"nothing is left to train {member.name} on", hint=hint)
+        for part, verb in (("train", "train"), ("validation", "validate")):
+            if len(getattr(member.split, part)) < 2:
+                hint = "its images are all held out for another data set"
+                raise InputError(f"nothing is left to {verb} {member.name} on", hint=hint)
         member.session.fix_split(member.subject, split, member.split)
     check_held_out({m.name: m.split for m in found})
     return found
@@ -124,35 +127,49 @@ def _cut(session: Session, subject: str, index: int, *, joint: bool) -> Split:
 
 @dataclass(frozen=True)
 class _Held:
-    ids: Mapping[str, set[str]]
+    """What is held out, by part: names and contents of images, and concepts."""
+
+    images: Mapping[str, set[str]]
     concepts: Mapping[str, set[str]]
 
 
 def _held_out(members: Sequence[Member]) -> _Held:
-    """What any member validates or tests, by image and by concept."""
-    ids: dict[str, set[str]] = {"validation": set(), "test": set()}
-    concepts: dict[str, set[str]] = {"validation": set(), "test": set()}
+    """What any member validates or tests.
+
+    A part of a member holds its concepts out where the member's own cut trains on none of them. One that is cut by
+    image alone, such as that of EEG-ImageNet, trains on the classes it is tested on and holds out images only.
+    """
+    held = _Held({"validation": set(), "test": set()}, {"validation": set(), "test": set()})
     for member in members:
-        for part in ids:
+        stimuli = member.session.stimuli(member.subject)
+        trained = set(_concepts(stimuli, member.split.train))
+        for part in held.images:
             names = getattr(member.split, part)
-            ids[part] |= set(names)
-            concepts[part] |= _concepts(member.session.stimuli(member.subject), names)
-    return _Held(ids, concepts)
+            held.images[part].update(names, _contents(stimuli, names))
+            concepts = set(_concepts(stimuli, names)) - {""}
+            if not concepts & trained:
+                held.concepts[part].update(concepts)
+    return held
 
 
-def _concepts(stimuli: StimulusSet, names: Sequence[str]) -> set[str]:
-    return set(stimuli.column("concept", names)) if stimuli.has_concepts else set()
+def _contents(stimuli: StimulusSet, names: Sequence[str]) -> list[str]:
+    """sha256 of each image's file: one picture may have another name in another data set."""
+    return [stimuli.image_ids[row] for row in stimuli.rows(names)]
+
+
+def _concepts(stimuli: StimulusSet, names: Sequence[str]) -> list[str]:
+    """Concept of each image; empty where not every image of the data set has one."""
+    return stimuli.column("concept", names) if stimuli.has_concepts else [""] * len(names)
 
 
 def _without(member: Member, held: _Held) -> Split:
-    """A member's split without training images that are held out elsewhere, and validation images tested elsewhere."""
+    """A member's split without training images that are held out anywhere, and validation images tested anywhere."""
     stimuli = member.session.stimuli(member.subject)
 
     def keep(names: Sequence[str], parts: Sequence[str]) -> tuple[str, ...]:
-        concepts = stimuli.column("concept", names) if stimuli.has_concepts else [""] * len(names)
-        banned, spoken = set().union(*(held.ids[p] for p in parts)), set().union(*(held.concepts[p] for p in parts))
-        pairs = zip(names, concepts, strict=True)
-        return tuple(name for name, concept in pairs if name not in banned and (not concept or concept not in spoken))
+        images, concepts = (set[str]().union(*(of[p] for p in parts)) for of in (held.images, held.concepts))
+        rows = zip(names, _contents(stimuli, names), _concepts(stimuli, names), strict=True)
+        return tuple(name for name, file, concept in rows if not {name, file} & images and concept not in concepts)
 
     split = member.split
     return replace(split, train=keep(split.train, ("validation", "test")), validation=keep(split.validation, ("test",)))
@@ -181,7 +198,7 @@ def _band(parts: Sequence[tuple[Member, Targets]]) -> Targets:
             arrays.append(bank.of(names))
         rows |= {name: len(rows) + i for i, name in enumerate(names)}
     first = parts[0][1]
-    return Targets(np.concatenate(arrays), rows, first.backbone, first.layer, first.pooling, first.depth)
+    return replace(first, array=np.concatenate(arrays), rows=rows)
 
 
 def plan_hash(recipe: Recipe, members: Sequence[Member], seed: int) -> str:

@@ -98,7 +98,7 @@ def reproduce_foundation(
     protocols: list[str] = []
     conversions: list[dict[str, Any]] = []
     if wanted:
-        plan = _plan(wanted[0], places, wishes)
+        plan = _plan(table, wanted[0], places, wishes)
         reason = _run(plan, folder, root, options, how)
         if reason:
             reasons |= {cell.id: reason for cell in wanted}
@@ -191,13 +191,21 @@ def _modality(place: Place) -> str:
     return place.dataset.info.modality if place.dataset is not None else ""
 
 
-def _plan(cell: Cell, places: Sequence[Place], wishes: Wishes) -> _Plan:
+def _plan(table: PublishedTable, cell: Cell, places: Sequence[Place], wishes: Wishes) -> _Plan:
     way = cell.run
     stand_in = wishes.backbones.get(way.backbone or "")
-    settings = [*way.settings, *wishes.settings]
-    settings += [f"target.backbone={json.dumps(stand_in)}"] if stand_in else []
     here = tuple(place for place in places if place.dataset is not None and place.subjects)
+    settings = [*_settings(table, {place.base for place in here}), *wishes.settings]
+    settings += [f"target.backbone={json.dumps(stand_in)}"] if stand_in else []
     return _Plan(way.recipe or "", tuple(settings), marks_of_way(way, stand_in, wishes), here, wishes)
+
+
+def _settings(table: PublishedTable, bases: set[str]) -> list[str]:
+    """Settings that all cells share, and those of cells about a data set at hand: one run answers all cells."""
+    every = [set(cell.run.settings) for cell in table.cells]
+    shared = set.intersection(*every)
+    found = [s for cell in table.cells for s in cell.run.settings if s in shared or cell.run.dataset in bases]
+    return list(dict.fromkeys(found))
 
 
 def _run(
