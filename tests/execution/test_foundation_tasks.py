@@ -15,6 +15,7 @@ from brainalign.alignment.foundation import FoundationAligner
 from brainalign.cli.main import run as cli
 from brainalign.errors import InputError
 from brainalign.execution.foundation import train_foundation
+from brainalign.features import load_backbone
 from brainalign.tasks.convert_run import convert_runs
 from brainalign.tasks.decode_run import decode_run
 from brainalign.tasks.encode_run import encode_run
@@ -234,3 +235,15 @@ def test_lint_notes_of_every_source_are_kept_and_shown(made):
     assert document["always_said"] == []
     page = (made / "run/report.html").read_text()
     assert "Validation holds out images, not concepts" in page
+
+
+def test_another_image_model_under_the_same_name_is_refused(made, tmp_path, shared_cache):
+    """As after a hub replaced a file: the run keeps what its features were made with, a task compares."""
+    shutil.copytree(made / "run", tmp_path / "run")
+    fit = json.loads((tmp_path / "run/fit.json").read_text())
+    ((backbone, weights),) = fit["weights"].items()
+    assert weights == load_backbone(backbone, weights="random").weights_hash
+    (tmp_path / "run/fit.json").write_text(json.dumps({**fit, "weights": {backbone: "0" * 64}}))
+    space = OpenFoundation.open(tmp_path / "run", root=made, cache=shared_cache, device="cpu")
+    with pytest.raises(InputError, match=f"was trained with other weights of {backbone} \\(000000000000, here"):
+        encode_run(space.source("meg"), images=str(made / "helmet/images"), out=tmp_path / "a.csv", how="retrieve")

@@ -38,7 +38,7 @@ def encode(cache, name, pathway):
     recipe = load_recipe("generative", modality="eeg", overrides=settings)
     aligner, split = GenerativeAligner(recipe), session.split(SUBJECT, 0)
     where = (SUBJECT, 0, recipe.signals)
-    noise = session.noise(*where)
+    noise = session.noise(SUBJECT, 0, recipe)
     aligner.fit(session.development(*where), {"image": targets}, split, noise=noise, trials=session.trials(*where))
     data = session.test_data(SUBJECT, 0, recipe)
     times = select_signals(session.recording(SUBJECT), recipe.signals).times

@@ -84,6 +84,7 @@ def test_a_killed_sweep_ends_in_the_same_table(own, tmp_path, shared_cache, monk
     assert rows(tmp_path / "killed") == rows(tmp_path / "whole")
     assert again["conditions"] == whole["conditions"]
     assert again["comparisons"] == whole["comparisons"]
+    assert (whole["test_reads"], again["test_reads"]) == (1, 2)  # it was killed once with the test set open
 
 
 def test_a_killed_run_ends_in_the_same_model_and_result(own, tmp_path, shared_cache, monkeypatch):
@@ -114,6 +115,55 @@ def test_a_killed_run_ends_in_the_same_model_and_result(own, tmp_path, shared_ca
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
     a, b = (json.loads((tmp_path / n / "result.json").read_text()) for n in ("killed", "whole"))
     assert {k: v for k, v in a.items() if k != "timing"} == {k: v for k, v in b.items() if k != "timing"}
+
+
+@pytest.mark.parametrize("other", [{"split": 1}, {"seed": 1}, {"settings": [*SETTINGS, "training.lr=0.02"]}])
+def test_what_another_run_left_half_trained_is_not_gone_on_with(own, tmp_path, shared_cache, monkeypatch, other):
+    monkeypatch.setattr("brainalign.alignment.training.CHECKPOINT_SECONDS", -1.0)
+
+    class KillMidway(Silent):
+        @contextlib.contextmanager
+        def step(self, text):
+            def tick(done, total):
+                if text.startswith("training") and done == 7:
+                    raise Killed
+
+            yield tick
+
+    def go(out, reporter=None, **how):
+        how = {"settings": SETTINGS} | how
+        how["settings"] = [*how["settings"], "target.layer=1"]
+        return train(
+            "shallow-alignment", dataset=str(own), out=out, cache=shared_cache, device="cpu", reporter=reporter, **how
+        )
+
+    go(tmp_path / "alone", **other)
+    with pytest.raises(Killed):
+        go(tmp_path / "shared", KillMidway())
+    assert list((tmp_path / "shared/checkpoints").iterdir())
+    go(tmp_path / "shared", **other)
+    assert not (tmp_path / "shared/checkpoints").exists()
+    for name in ("model.safetensors", "history.csv"):
+        assert (tmp_path / "shared" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+
+
+def test_a_run_killed_with_the_test_set_open_says_that_it_was_opened_twice(own, tmp_path, shared_cache, monkeypatch):
+    def go():
+        return train(
+            "shallow-alignment", dataset=str(own), out=tmp_path / "run", settings=[*SETTINGS, "target.layer=1"],
+            cache=shared_cache, device="cpu",
+        )  # fmt: skip
+
+    def die(*args, **how):
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("brainalign.execution.run._score_epochs", die)
+        with pytest.raises(Killed):
+            go()
+    result = go()
+    assert result.test_reads == 2
+    assert "test-read-twice" in {finding.code for finding in result.lint}
 
 
 class Watched:

@@ -14,8 +14,11 @@ from brainalign.errors import InputError
 from brainalign.evaluation.comparison import compare_runs, runs_of
 from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import read_predictions, read_result
+from brainalign.execution.axes import slugs
+from brainalign.execution.job import Job
+from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.runs import rebuild_report
-from brainalign.execution.sweep import sweep
+from brainalign.execution.sweep import Row, _against_layers, sweep
 from brainalign.execution.train import train
 from brainalign.recipes import load_recipe
 from brainalign.report.words import points
@@ -139,6 +142,35 @@ def test_runs_beside_one_another_in_one_page(runs):
     assert points(found["difference"]) in page
     with pytest.raises(InputError, match="is a sweep"):
         rebuild_report(runs / "sweep-mixed", beside=[runs / "one"])
+
+
+def test_rows_that_differ_in_a_sign_alone_have_folders_of_their_own():
+    rows = [{"signals.tmin": value} for value in (-0.1, 0.1, 0.2)]
+    names = slugs(rows)
+    assert len(set(names)) == 3
+    assert names[2] == "signals.tmin-0.2"
+    assert names[::-1] == slugs(rows[::-1])  # a folder's name depends on its row
+
+
+def test_a_condition_where_validation_chose_the_final_layer_counts_in_the_comparison(tmp_path):
+    """Two subjects: one chose layer 1 (.75 against .25 of `final`), one chose `final` itself: +.25 over both."""
+
+    def row(subject, layer, hits, *, chosen=False):
+        home = RunDirectory(tmp_path / f"{subject}-{layer}")
+        similarity = np.where(np.eye(4) > 0, np.array(hits)[:, None] * 2.0 - 1, 0.0)
+        ids = np.array([f"i{n}" for n in range(4)])
+        home.write_arrays("predictions.npz", {"similarity": similarity, "query_ids": ids, "gallery_ids": ids})
+        job = Job(load_recipe("ridge", modality="eeg"), subject)
+        fit = {"pooling": "final", "selection": {"validation_loss": 1.0, "validation_mrr": 0.5, "validation_top1": 0.5}}
+        return Row(job, {"subject": subject, "layer": layer}, home, fit, chosen)
+
+    rows = [
+        row("1", 1, [1, 1, 1, 0], chosen=True), row("1", "final", [1, 0, 0, 0]),
+        row("2", 1, [1, 1, 1, 1]), row("2", "final", [1, 1, 0, 0], chosen=True),
+    ]  # fmt: skip
+    (found,) = _against_layers(rows)
+    assert (found["against"], found["conditions"]) == ("layer final", 2)
+    assert found["difference"] == pytest.approx((0.5 + 0) / 2)
 
 
 def test_learning_curves_over_images_and_channels(own, tmp_path, shared_cache):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,8 @@ class Targets:
     layer, pooling, backbone : str
     depth : float
         Relative depth of the layer, 0 to 1.
+    weights : str
+        sha256 of the backbone's weights; empty where it is not known.
     """
 
     array: NDArray[Any]
@@ -34,6 +36,7 @@ class Targets:
     layer: str = ""
     pooling: str = ""
     depth: float = float("nan")
+    weights: str = ""
 
     @property
     def dim(self) -> int:
@@ -64,13 +67,11 @@ class Targets:
 
     def restrict(self, stimulus_ids: Iterable[str]) -> Targets:
         """The same features, reachable only for some stimuli."""
-        keep = {name: self.rows[name] for name in stimulus_ids}
-        return Targets(self.array, keep, self.backbone, self.layer, self.pooling, self.depth)
+        return replace(self, rows={name: self.rows[name] for name in stimulus_ids})
 
     def dealt(self, partner: Mapping[str, str]) -> Targets:
         """The same features with some stimuli standing for others (control: pairs dealt anew)."""
-        rows = self.rows | {name: self.rows[other] for name, other in partner.items()}
-        return Targets(self.array, rows, self.backbone, self.layer, self.pooling, self.depth)
+        return replace(self, rows=self.rows | {name: self.rows[other] for name, other in partner.items()})
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from brainalign.errors import InputError
 from brainalign.evaluation.result import Result, read_result
 from brainalign.execution.progress import Reporter
 from brainalign.execution.session import Session
+from brainalign.execution.weights import check_weights, weights_of
 from brainalign.files import read_json
 from brainalign.recipes.recipe import Recipe
 
@@ -122,6 +123,7 @@ def _reopen(folder: Path, name: str, result: Result, session: Session) -> Reopen
         targets = candidates[str(fit["layer"]), str(fit["pooling"])]
     except (KeyError, TypeError) as error:
         raise InputError("names a layer that its recipe lacks", where=folder / "fit.json") from error
+    check_weights(folder, weights_of(targets))
     return Reopened(name, folder, result, aligner, targets, session)
 
 

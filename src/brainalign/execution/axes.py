@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from brainalign.errors import InputError, unknown_name
 from brainalign.execution.job import Job
 from brainalign.execution.session import Session
+from brainalign.files import sha256_json
 from brainalign.recipes import Recipe, recipe_keys, validate_recipe
 from brainalign.recipes.load import FULL, ablate, recipe_ablations, reset_options
 
@@ -177,6 +179,18 @@ def _set(document: dict[str, Any], key: str, value: Any) -> None:
     document[last] = value
 
 
-def slug(at: dict[str, Any]) -> str:
-    """A folder name for a row: `layer-3_split-0`."""
+def slugs(rows: Sequence[dict[str, Any]]) -> list[str]:
+    """A folder name for each row, such as `layer-3_split-0`; rows that would share one carry a piece of their hash.
+
+    Examples
+    --------
+    >>> slugs([{"layer": 3, "split": 0}])
+    ['layer-3_split-0']
+    """
+    names = [_slug(at) for at in rows]
+    shared = {name for name, count in Counter(names).items() if count > 1}
+    return [f"{name}_{sha256_json(at)[:8]}" if name in shared else name for name, at in zip(names, rows, strict=True)]
+
+
+def _slug(at: dict[str, Any]) -> str:
     return "_".join(f"{name}-{re.sub(r'[^A-Za-z0-9.]+', '-', str(value)).strip('-')}" for name, value in at.items())

@@ -157,7 +157,7 @@ def _fit_tasks(
     split = session.training_split(first.subject, first.split, first.recipe)
     single = first.recipe.training.trials == "single"
     recordings = session.trials(*where) if single else session.development(*where)
-    noise = session.noise(*where)
+    noise = session.noise(first.subject, first.split, first.recipe)
     aligners, checkpoints = [], []
     for task in tasks:
         job, stem = jobs[task.job]

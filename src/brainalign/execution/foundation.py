@@ -22,6 +22,7 @@ from brainalign.execution.joint import Member, open_members, plan_hash, union_ta
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.train import logged
+from brainalign.execution.weights import weights_of
 from brainalign.recipes import Recipe, load_recipe, save_recipe
 
 SCHEMA = "brainalign.foundation-run/1"
@@ -72,10 +73,15 @@ def train_foundation(
         datasets, root=root, subjects=subjects, split=split, device=device, cache=cache, reporter=reporter,
         allow_leaks=allow_leaks, options=options,
     )  # fmt: skip
+    for member in members:
+        member.session.home = directory.root
     resolved: Recipe = load_recipe(recipe, modality=members[0].modality, overrides=settings)
     if resolved.family != "foundation":
         text = f"recipe '{resolved.name}' aligns one subject at a time"
         raise InputError(text, where="RECIPE", hint="use foundation, or a sweep over subjects")
+    if resolved.training.n_images is not None:
+        text = "a foundation run trains on all images of every data set"
+        raise InputError(text, where="training.n_images", hint="leave it null")
     config_hash = plan_hash(resolved, members, seed)
     for kind in ("result.json", "sweep.json"):
         if directory.has(kind):
@@ -135,7 +141,8 @@ def _freeze(
     """Fit every candidate layer, keep the best on validation."""
     tried = []
     for label, features in union_targets(members, recipe).items():
-        file = directory.path("checkpoints") / f"training.{label[0]}.{label[1]}"
+        stem = directory.checkpoint(config_hash)
+        file = stem.with_name(f"{stem.name}.{label[0]}.{label[1]}")
         aligner, fit, seconds = _fit(members, recipe, seed, features, label, reporter, file)
         row = {"layer": label[0], "pooling": label[1], "depth": features.depth, "seconds": round(seconds, 3)}
         row |= {k: v for k, v in fit.chosen.items() if k.startswith("validation_")}
@@ -157,13 +164,14 @@ def _freeze(
         "cell_weights": None,
         "settings": {},
         "pooling": chosen["pooling"],
+        "weights": weights_of(features),
         "depth": chosen["depth"],
         "selection": chosen,
         "features_s": round(sum({id(m.session): m.session.features_seconds for m in members}.values()), 3),
         "train_s": round(sum(float(str(row["seconds"])) for _, row, *_ in tried), 3),
     }
     directory.write_json("fit.json", facts)
-    directory.discard([f"checkpoints/{file.name}" for file in directory.path("checkpoints").glob("*")])
+    directory.discard_checkpoints()
 
 
 def _score(

@@ -53,7 +53,7 @@ def closed_form_models(
                 session.development(*where),
                 {"image": known},
                 member.split,
-                noise=session.noise(*where),
+                noise=session.noise(member.subject, member.split.index, own),
                 trials=session.trials(*where),
             )
             found[member.name] = aligner

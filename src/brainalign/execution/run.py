@@ -21,6 +21,7 @@ from brainalign.execution.fitting import Fitted
 from brainalign.execution.job import Job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.session import Session
+from brainalign.execution.weights import check_weights, weights_of
 from brainalign.features.aliases import resolve_alias
 from brainalign.protocols import lint_settings
 from brainalign.recipes import Recipe, save_recipe
@@ -76,6 +77,7 @@ def save_fit(session: Session, job: Job, fitted: Fitted, directory: RunDirectory
             "cell_weights": getattr(best.aligner, "cell_weights", None),
             "settings": best.settings,
             "pooling": pooling,
+            "weights": weights_of(best.targets),
             "depth": best.depth,
             "selection": best.row(),
             "validation": scores.to_dict(),
@@ -97,6 +99,7 @@ def score_job(session: Session, job: Job, directory: RunDirectory, *, control: b
     facts = directory.read_json("fit.json")
     aligner = load_aligner(directory.path("model.safetensors"), device=session.device)
     target = session.targets(job.subject, aligner.recipe.target)[facts["layer"], facts["pooling"]]
+    check_weights(directory.root, weights_of(target))
     shuffled = _shuffled_control(session, job, aligner.recipe, (facts["layer"], facts["pooling"])) if control else None
     data = session.test_data(job.subject, job.split, aligner.recipe)
     images = {"image": _gallery(session, job, target, data.gallery_ids)}
@@ -189,7 +192,7 @@ def _shuffled_control(session: Session, job: Job, recipe: Recipe, label: tuple[s
     # Image and text of a stimulus stay together: only the signals lose theirs.
     features = {name: bank.dealt(partner) for name, bank in session.feature_sets(job.subject, recipe)[label].items()}
     with session.reporter.step("control: the same training on shuffled pairs") as tick:
-        aligner.fit(recordings, features, split, noise=session.noise(*where), progress=tick)
+        aligner.fit(recordings, features, split, noise=session.noise(job.subject, job.split, recipe), progress=tick)
     return aligner
 
 

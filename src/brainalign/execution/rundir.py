@@ -13,6 +13,8 @@ import numpy as np
 from brainalign.errors import InputError
 from brainalign.files import atomic_write, read_json, write_error, write_json, write_text
 
+CHECKPOINTS = "checkpoints"
+
 
 class RunDirectory:
     """A run's folder, made on first use; every file in it is written atomically.
@@ -75,6 +77,16 @@ class RunDirectory:
         """Write arrays of plain types as one compressed `.npz`."""
         with atomic_write(self.path(name)) as file:
             np.savez_compressed(file, **arrays)
+
+    def checkpoint(self, config_hash: str) -> Path:
+        """Stem of the names of a run's checkpoints. It names the run: what another one left here half trained, with
+        other settings or data, is not gone on with.
+        """
+        return self.path(CHECKPOINTS) / f"training-{config_hash[:16]}"
+
+    def discard_checkpoints(self) -> None:
+        """Remove all checkpoints: the choice is frozen."""
+        self.discard([f"{CHECKPOINTS}/{file.name}" for file in self.path(CHECKPOINTS).glob("*")])
 
     def claim(self, config_hash: str) -> str:
         """How far a run with this hash has come here.

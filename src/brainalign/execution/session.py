@@ -17,6 +17,7 @@ from brainalign.alignment.contrastive import LEVEL_MARK
 from brainalign.alignment.preparation import mean_noise
 from brainalign.datasets import Dataset
 from brainalign.errors import InputError
+from brainalign.execution.openings import count_openings, record_opening
 from brainalign.execution.progress import Reporter, Silent
 from brainalign.features import FeatureSet, extract_features
 from brainalign.features.text_bank import extract_texts
@@ -45,6 +46,8 @@ class Session:
         'cpu' or 'cuda'.
     allow_leaks : frozenset of str
         Codes of lint findings that are recorded instead of refused.
+    home : path, optional
+        Folder of the run or sweep that this session scores; it keeps count of the openings of its test sets.
     """
 
     dataset: Dataset
@@ -53,6 +56,7 @@ class Session:
     protocol: str = ""
     reporter: Reporter = field(default_factory=Silent)
     allow_leaks: frozenset[str] = frozenset()
+    home: Path | None = None
     _memory: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
     _seconds: dict[tuple[Any, ...], float] = field(default_factory=dict, repr=False)
 
@@ -141,14 +145,24 @@ class Session:
 
     def sealed(self, subject: str, index: int) -> SealedTest:
         """The sealed test set of a split; one object, so that its openings are counted."""
-        found: SealedTest = self._once(
-            ("sealed", subject, index), lambda: SealedTest(self.recording(subject), self.split(subject, index))
-        )
+
+        def make() -> SealedTest:
+            earlier = 0 if self.home is None else count_openings(self.home, self.dataset.name, subject, index)
+            return SealedTest(self.recording(subject), self.split(subject, index), earlier_reads=earlier)
+
+        found: SealedTest = self._once(("sealed", subject, index), make)
         return found
 
     def open_test(self, subject: str, index: int) -> OpenedTest:
         """Open the test set, once for everything this session scores on it."""
-        found: OpenedTest = self._once(("opened", subject, index), lambda: self.sealed(subject, index).open())
+
+        def make() -> OpenedTest:
+            sealed = self.sealed(subject, index)
+            if self.home is not None:
+                record_opening(self.home, self.dataset.name, subject, index)
+            return sealed.open()
+
+        found: OpenedTest = self._once(("opened", subject, index), make)
         return found
 
     def _development(self, subject: str, index: int, settings: SignalSettings) -> list[Recording]:
@@ -197,13 +211,16 @@ class Session:
         """Training and validation signals, every stored trial by itself; one recording a training subject."""
         return tuple(self._development(subject, index, settings))
 
-    def noise(self, subject: str, index: int, settings: SignalSettings) -> NDArray[np.float64] | None:
-        """Noise covariance of the training trials, where the method whitens; the mean over training subjects."""
+    def noise(self, subject: str, index: int, recipe: Recipe) -> NDArray[np.float64] | None:
+        """Noise covariance of the trials trained on, where the method whitens; the mean over training subjects."""
+        settings = recipe.signals
         if settings.whiten == "none":
             return None
         found: NDArray[np.float64] = self._once(
-            ("noise", subject, index, *_selection_key(settings)),
-            lambda: mean_noise(self._development(subject, index, settings), self.split(subject, index).train),
+            ("noise", subject, index, recipe.training.n_images, *_selection_key(settings)),
+            lambda: mean_noise(
+                self._development(subject, index, settings), self.training_split(subject, index, recipe).train
+            ),
         )
         return found
 
@@ -357,7 +374,8 @@ class Session:
         def join(layer: str, pooling: str) -> Targets:
             bank = features[layer, pooling]
             rows = dict(zip(stimuli.ids, bank.index_of(stimuli.image_ids), strict=True))
-            return Targets(bank.array, rows, features.backbone, layer, pooling, bank.depth)
+            weights = str(bank.meta["weights_hash"])
+            return Targets(bank.array, rows, features.backbone, layer, pooling, bank.depth, weights)
 
         return {(a, b): self._once(("target", features[a, b].folder), lambda a=a, b=b: join(a, b)) for a, b in features}
 

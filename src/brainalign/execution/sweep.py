@@ -13,7 +13,7 @@ from brainalign.errors import InputError
 from brainalign.evaluation import paired_bootstrap
 from brainalign.evaluation.hits import hits_of_run
 from brainalign.evaluation.result import Result, read_result
-from brainalign.execution.axes import COMPARED, CONDITIONS, Axis, expand, parse_axes, slug
+from brainalign.execution.axes import COMPARED, CONDITIONS, Axis, expand, parse_axes, slugs
 from brainalign.execution.fitting import selection_key
 from brainalign.execution.job import Job
 from brainalign.execution.parallel import check_jobs
@@ -101,17 +101,18 @@ def sweep(
         "allow_leaks": allow_leaks, "options": options,
     }  # fmt: skip
     session = open_session(**opened, reporter=reporter)
+    session.home = folder.root
     who = choose_subject(session, subject)
     resolved: Recipe = resolve_recipe(recipe, session, settings)
     axes = parse_axes(over, session, resolved, who)
     planned = expand(axes, resolved, who, split, seed)
     _claim(folder, session, planned)
     with logged(folder):
-        placed = [(job, RunDirectory(folder.path("runs") / slug(at))) for job, at in planned]
+        names = slugs([at for _, at in planned])
+        homes = [RunDirectory(folder.path("runs") / name) for name in names]
+        placed = [(job, home) for (job, _), home in zip(planned, homes, strict=True)]
         freeze_all(session, placed, opened, at_once, folder.root)
-        rows = [
-            Row(job, at, home, home.read_json("fit.json")) for (job, at), (_, home) in zip(planned, placed, strict=True)
-        ]
+        rows = [Row(job, at, home, home.read_json("fit.json")) for (job, at), home in zip(planned, homes, strict=True)]
         _choose(rows)
         chosen = {index for index, row in enumerate(rows) if row.chosen}
         score_all(session, placed, chosen, opened, at_once, folder.root)
@@ -136,7 +137,7 @@ def _claim(folder: RunDirectory, session: Session, jobs: Sequence[tuple[Job, dic
     session.prefetch((job.subject, target) for job, _ in jobs for target in job.recipe.targets)
     for job, _ in jobs:
         check_job(session, job)
-    folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": [slug(at) for _, at in jobs]})
+    folder.write_json("plan.json", {"schema": "brainalign.plan/1", "plan": plan, "runs": slugs([at for _, at in jobs])})
 
 
 def _choose(rows: Sequence[Row]) -> None:
@@ -187,9 +188,9 @@ def _summary(
     session: Session, recipe: Recipe, axes: Sequence[Axis], rows: Sequence[Row], results: Sequence[Result]
 ) -> dict[str, Any]:
     groups: dict[tuple[str, int, int], list[int]] = {}
-    first = tuple(axis.values[0] for name in COMPARED for axis in axes if axis.name == name)
+    first = _headline(axes)
     for index, row in enumerate(rows):
-        if row.compared == first:  # the headline is the method itself, not what it is compared with
+        if row.compared == first:
             groups.setdefault(row.condition, []).append(index)
     conditions = [_condition(rows, results, members) for members in groups.values()]
     return {
@@ -211,6 +212,11 @@ def _summary(
         "comparisons": _comparisons(axes, rows),
         "test_reads": max(result.test_reads for result in results),
     }
+
+
+def _headline(axes: Sequence[Axis]) -> tuple[Any, ...]:
+    """First value of every compared axis: the method itself, not what it is compared with."""
+    return tuple(axis.values[0] for name in COMPARED for axis in axes if axis.name == name)
 
 
 def _condition(rows: Sequence[Row], results: Sequence[Result], members: Sequence[int]) -> dict[str, Any]:
@@ -237,7 +243,8 @@ def _comparisons(axes: Sequence[Axis], rows: Sequence[Row]) -> list[dict[str, An
     for axis in axes:
         if axis.name in COMPARED:
             found += [_against_value(axis, value, rows) for value in axis.values[1:]]
-    return [*found, *(_against_layers(rows) if "layer" in names else [])]
+    method = [row for row in rows if row.compared == _headline(axes)]
+    return [*found, *(_against_layers(method) if "layer" in names else [])]
 
 
 def _against_value(axis: Axis, value: Any, rows: Sequence[Row]) -> dict[str, Any]:
@@ -263,21 +270,21 @@ def _paired(pairs: Sequence[tuple[Any, Any, Any]]) -> dict[str, Any]:
 
 
 def _against_layers(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """Chosen rows against `head` and `final` rows trained alike.
+    """Chosen rows against `head` and `final` rows trained alike, over all conditions that have them.
 
-    The rival has the chosen row's pooling where it can (`final` has only its own), else the best on validation.
+    The rival has the chosen row's pooling where it can (`final` has only its own), else the best on validation. Where
+    validation chose the rival, both sides are that row: leaving the condition out would flatter the choice.
     """
     found = []
     for other in ("head", "final"):
         pairs = []
-        for row in rows:
-            if not row.chosen:
-                continue
+        chosen = [row for row in rows if row.chosen]
+        for row in chosen:
             twin = [r for r in rows if r.condition == row.condition and _alike(r, row) and str(r.at["layer"]) == other]
             twin.sort(key=lambda r, pooling=row.fit["pooling"]: (r.fit["pooling"] != pooling, _key(r)))  # type: ignore[misc]
-            if twin and str(row.at["layer"]) != other:
+            if twin:
                 pairs.append((*hits_of_run(row.directory.root), hits_of_run(twin[0].directory.root)[1]))
-        if pairs:
+        if pairs and any(str(row.at["layer"]) != other for row in chosen):
             found.append({"against": f"layer {other}", "conditions": len(pairs), **_paired(pairs)})
     return found
 

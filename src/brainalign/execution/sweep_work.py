@@ -93,6 +93,7 @@ def _freeze_beside(opened: dict[str, Any], home: Path, part: Sequence[Placed], d
 def _score_beside(opened: dict[str, Any], home: Path, part: Sequence[tuple[Job, RunDirectory, bool]]) -> None:
     with logged(RunDirectory(home)):
         session = open_session(**opened)
+        session.home = home
         for job, directory, control in part:
             score_job(session, job, directory, control=control)
 

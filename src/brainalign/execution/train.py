@@ -110,6 +110,7 @@ def train(
         allow_leaks=allow_leaks,
         options=options,
     )
+    session.home = directory.root
     job = Job(resolve_recipe(recipe, session, settings), choose_subject(session, subject), split, seed)
     return run_job(session, job, directory)
 
@@ -158,7 +159,7 @@ def freeze_jobs(
     for index, (job, _) in enumerate(jobs):
         if index not in done:
             check_job(session, job)
-    stems = [(job, directory.path("checkpoints") / "training") for job, directory in jobs]
+    stems = [(job, directory.checkpoint(job.config_hash(session))) for job, directory in jobs]
     for fitted in fit_jobs(session, stems, done=done):
         job, directory = jobs[fitted.index]
         try:
@@ -166,7 +167,7 @@ def freeze_jobs(
         except InputError:
             directory.discard(FIT_FILES)
             raise
-        directory.discard([f"checkpoints/{file.name}" for file in directory.path("checkpoints").glob("*")])
+        directory.discard_checkpoints()
         yield fitted.index
 
 

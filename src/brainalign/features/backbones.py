@@ -18,6 +18,7 @@ from brainalign.features.pooling import pool
 from brainalign.features.preprocessing import CROPS, Preprocessing
 from brainalign.features.shapes import FeatureShape, infer_shape
 from brainalign.features.sources import Network, find_source, n_weights, parse_id
+from brainalign.features.structure import structure_hash
 
 WEIGHTS = ("pretrained", "random")
 Key = tuple[str, str]
@@ -59,6 +60,11 @@ class Backbone:
     def preprocessing(self) -> Preprocessing:
         """From a picture to the model's input."""
         return self.network.preprocessing
+
+    @functools.cached_property
+    def structure_hash(self) -> str:
+        """What the model does with its weights; see `structure_hash`."""
+        return structure_hash(self.model)
 
     @property
     def layers(self) -> tuple[Layer, ...]:

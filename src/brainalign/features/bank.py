@@ -64,7 +64,8 @@ class FeatureBank:
     array : ndarray of shape (n_images, dim)
         Memory-mapped.
     meta : dict
-        Backbone, hash of its weights, layer, pooling, transform, preprocessing, image ids, library versions.
+        Backbone, hashes of its weights and structure, layer, pooling, transform, preprocessing, library versions,
+        image ids.
 
     Raises
     ------
@@ -148,6 +149,7 @@ class FeatureBank:
         """
         asked = {
             "weights_hash": backbone.weights_hash,
+            "structure_hash": backbone.structure_hash,
             "preprocessing": backbone.preprocessing.facts(),
             "transform": transform.key if transform is not None else None,
         }

@@ -186,10 +186,12 @@ class _Plan:
             "backbone": self.facts.id,
             "weights": self.facts.weights,
             "weights_hash": self.facts.weights_hash,
+            "structure_hash": self.facts.structure_hash,
             "layer": asdict(self._layer[layer]),
             "pooling": pooling,
             "transform": self.transform.key if self.transform is not None else None,
             "preprocessing": self.facts.preprocessing,
+            "versions": library_versions(self.facts.id),
         }
 
     def missing(self) -> list[Key]:
@@ -221,7 +223,7 @@ class _Plan:
             )
             _pass(writers, backbone, batches, len(rows), progress)
             for key in [key for key, writer in writers.items() if writer.is_complete]:
-                meta = {**self._meta(key), "versions": library_versions(self.facts.id), "image_ids": self.ids}
+                meta = {**self._meta(key), "image_ids": self.ids}
                 writers.pop(key).finish(meta)
         sync_folder(self.folder)
 

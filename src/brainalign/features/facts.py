@@ -28,6 +28,7 @@ class BackboneFacts:
     shapes: dict[str, FeatureShape]
     weights: str
     weights_hash: str
+    structure_hash: str
     preprocessing: dict[str, Any]
 
     @classmethod
@@ -39,6 +40,7 @@ class BackboneFacts:
             backbone.shapes,
             backbone.weights,
             backbone.weights_hash,
+            backbone.structure_hash,
             backbone.preprocessing.facts(),
         )
 
@@ -49,8 +51,8 @@ class BackboneFacts:
         shapes = {str(name): FeatureShape(**shape) for name, shape in kept["shapes"].items()}
         if shapes.keys() != {layer.name for layer in table.layers}:
             raise KeyError("shapes")
-        weights, digest = str(kept["weights"]), str(kept["weights_hash"])
-        return cls(str(kept["id"]), table, shapes, weights, digest, dict(kept["preprocessing"]))
+        words = {name: str(kept[name]) for name in ("id", "weights", "weights_hash", "structure_hash")}
+        return cls(table=table, shapes=shapes, preprocessing=dict(kept["preprocessing"]), **words)
 
 
 class BackboneLoader:

@@ -231,7 +231,9 @@ def _meta(facts: TextFacts) -> dict[str, Any]:
         "encoder": facts.id,
         "weights": facts.weights,
         "weights_hash": facts.weights_hash,
+        "structure_hash": facts.structure_hash,
         "encoder_files": facts.files,
+        "versions": text_versions(),
     }
 
 
@@ -260,7 +262,7 @@ def _fill(
                 progress(first + len(batch), len(names))
     finally:
         writer.close()
-    writer.finish({**_meta(facts), "versions": text_versions(), "text_ids": names})
+    writer.finish({**_meta(facts), "text_ids": names})
     sync_folder(folder.parent)
 
 

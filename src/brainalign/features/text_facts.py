@@ -11,6 +11,7 @@ from typing import Any
 from brainalign import __version__
 from brainalign.errors import InputError
 from brainalign.features.hub import local_folder
+from brainalign.features.structure import structure_hash
 from brainalign.features.text_towers import TextTower, load_text_tower, parse_text_id
 from brainalign.files import read_json, sha256_json, write_json
 
@@ -33,6 +34,7 @@ class TextFacts:
     id: str
     weights: str
     weights_hash: str
+    structure_hash: str
     dim: int
     files: str
 
@@ -75,7 +77,14 @@ class TextLoader:
     def fresh_facts(self) -> TextFacts:
         """From the encoder, and into the cache."""
         tower = self.tower()
-        facts = TextFacts(tower.id, tower.weights, tower.weights_hash, tower.dim, _files_hash(_folder(tower.id)))
+        facts = TextFacts(
+            tower.id,
+            tower.weights,
+            tower.weights_hash,
+            structure_hash(tower.model),
+            tower.dim,
+            _files_hash(_folder(tower.id)),
+        )
         if self._memory is not None:
             write_json(self._memory, {"versions": text_versions(), **asdict(facts)})
         return facts
@@ -93,7 +102,7 @@ class TextLoader:
         return facts if {k: type(v) for k, v in kept.items()} == TYPES else None
 
 
-TYPES = {"id": str, "weights": str, "weights_hash": str, "dim": int, "files": str}
+TYPES = {"id": str, "weights": str, "weights_hash": str, "structure_hash": str, "dim": int, "files": str}
 
 
 def text_versions() -> dict[str, str]:

@@ -15,6 +15,7 @@ from brainalign.device import resolve_device
 from brainalign.errors import InputError
 from brainalign.evaluation.result import Result, read_result
 from brainalign.execution.progress import Reporter, Silent
+from brainalign.execution.weights import check_weights
 from brainalign.features import extract_features
 from brainalign.stimuli import StimulusSet
 from brainalign.stimuli.transforms import stimulus_transform
@@ -123,6 +124,8 @@ class TrainedRun:
                 transform=stimulus_transform(target.transform),
                 progress=tick,
             )
+        for bank in banks.values():
+            check_weights(self.folder, {banks.backbone: str(bank.meta["weights_hash"])})
         return {layer: bank.rows(stimuli.image_ids) for (layer, _), bank in banks.items()}
 
     def judge(self, stimuli: StimulusSet, backbone: str | None = None) -> tuple[str, NDArray[np.float32]]:
