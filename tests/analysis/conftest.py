@@ -95,14 +95,17 @@ def build_sweep(
     pooling: str = "mean",
     dataset: str = "macaque-v4",
     ids: Sequence[str] | None = None,
+    ablated: Mapping[str, Hits] | None = None,
 ) -> Path:
     """A finished sweep over layers: `hits[subject, seed][layer]` is one 0 or 1 an image.
 
-    `validation` gives each layer's score (its mean of hits, where it is not given).
+    `validation` gives each layer's score (its mean of hits, where it is not given). With `ablated`, hits of each
+    ablation, the sweep has an axis `ablation` too, and `hits` are those of the full recipe.
     """
     folder.mkdir(parents=True)
     rows = []
-    for (subject, seed), layers in hits.items():
+    methods = {"full": hits, **(ablated or {})}
+    for method, subject, seed, layers in [(m, *key, found) for m, of in methods.items() for key, found in of.items()]:
         mine = []
         for layer, values in layers.items():
             array = np.asarray(values, dtype=float)
@@ -113,7 +116,7 @@ def build_sweep(
                 "subject": subject, "seed": seed, "layer": layer, "depth": depth_of(layer), "pooling": pooled,
                 "validation": held, "backbone": backbone, "dataset": dataset,
             }  # fmt: skip
-            run = f"runs/layer-{layer}_subject-{subject}_seed-{seed}"
+            run = f"runs/layer-{layer}_subject-{subject}_seed-{seed}" + (f"_ablation-{method}" if ablated else "")
             write_run(folder / run, array, names, facts)
             top1 = float(array.mean())
             mine.append({
@@ -122,15 +125,16 @@ def build_sweep(
                 "encoder": "linear", "validation_top1": held, "test_top1": top1, "test_top1_ci_lo": 0.0,
                 "test_top1_ci_hi": 1.0, "test_top5": 1.0, "chosen": 0, "total_s": 1.0, "validation_mrr": held,
                 "validation_loss": 10 - held, "chance_top1": 1 / len(array), "run": run,
-            })  # fmt: skip
+            } | ({"ablation": method} if ablated else {}))  # fmt: skip
         max(mine, key=lambda row: row["validation_mrr"])["chosen"] = 1
         rows += mine
     write_csv(folder / "sweep.csv", rows)
+    axes = [{"name": "layer", "values": list(dict.fromkeys(row["layer"] for row in rows)), "choice": True}]
+    axes += [{"name": "ablation", "values": list(methods), "choice": False}] if ablated else []
     summary = {
         "schema": "brainalign.sweep/1", "recipe": "shallow-alignment", "profile": "fmri", "budget": "full",
-        "dataset": dataset, "virtual": False, "protocol": "own/intra/v1",
-        "axes": [{"name": "layer", "values": [], "choice": True}], "chosen_by": "validation_mrr", "conditions": [],
-        "mean": {}, "comparisons": [], "test_reads": 1,
+        "dataset": dataset, "virtual": False, "protocol": "own/intra/v1", "axes": axes,
+        "chosen_by": "validation_mrr", "conditions": [], "mean": {}, "comparisons": [], "test_reads": 1,
     }  # fmt: skip
     (folder / "sweep.json").write_text(json.dumps(summary))
     return folder

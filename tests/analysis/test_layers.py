@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from scipy.stats import beta
 
-from brainalign.analysis import analyze
+from brainalign.analysis import analyze, channels, space
+from brainalign.analysis.base import read_options
 from brainalign.analysis.concepts import concept_accuracy, concept_chance, find_labels
 from brainalign.analysis.parabola import Run, fit_parabola, inverted_u
 from brainalign.errors import InputError
@@ -252,6 +253,54 @@ def test_poolings_and_backbones_are_curves_of_their_own(make_sweep, draw, tmp_pa
     curves = analyze("layers", sweeps, {"n_resamples": 100}).numbers["curves"]
     assert [c["curve"] for c in curves] == ["timm:test_resnet, mean", "timm:test_resnet, grid2", "timm:test_vit, mean"]
     assert curves[1]["points"][-1]["layer"] == "final"  # final has one pooling and stands beside each of its model's
+
+
+def test_methods_that_a_sweep_compares_are_apart(make_sweep, draw, tmp_path):
+    full, ablated = draw(RATES, 100, 0), draw({k: v / 2 for k, v in RATES.items()} | {"4": 0.4}, 100, 1)
+    folder = make_sweep(tmp_path / "s", {("m1", 0): full}, ablated={"no-text": {("m1", 0): ablated}})
+    found = analyze("layers", [folder], {"n_resamples": 100})
+    assert found.facts["Methods"] == "ablation full; ablation no-text"
+    assert [curve["curve"] for curve in found.numbers["curves"]] == ["ablation full", "ablation no-text"]
+    for number, hits in enumerate((full, ablated)):
+        points = points_of(found, number)
+        assert {layer: p["test_top1"]["mean"] for layer, p in points.items()} == pytest.approx(
+            {layer: values.mean() for layer, values in hits.items()}
+        )
+    chosen = [text for text in said(found, "finding") if "chosen on validation" in text]
+    assert [text.partition(" layer ")[0] for text in chosen] == [
+        "ablation full: timm:test_resnet",
+        "ablation no-text: timm:test_resnet",
+    ]
+    assert "layer 2 " in chosen[0] and "70.0 %" in chosen[0]
+    assert "layer 4 " in chosen[1] and "40.0 %" in chosen[1]
+    rows = {row["model"]: (row["chosen layers"], row["chosen top-1"], row["final top-1"])
+            for row in found.numbers["chosen_against_final"]}  # fmt: skip
+    assert rows == {
+        "timm:test_resnet, linear, ablation full": ("2", pytest.approx(0.7), pytest.approx(0.2)),
+        "timm:test_resnet, linear, ablation no-text": ("4", pytest.approx(0.4), pytest.approx(0.1)),
+    }
+
+
+def test_mean_of_the_chosen_is_of_one_method(make_sweep, draw, tmp_path):
+    full = {("m1", seed): draw(RATES, 100, seed) for seed in (0, 1)}
+    ablated = {key: draw({k: v / 2 for k, v in RATES.items()}, 100, 2) for key in full}
+    folder = make_sweep(tmp_path / "s", full, ablated={"no-text": ablated})
+    chosen = [
+        text for text in said(analyze("layers", [folder], {"n_resamples": 100}), "finding") if "2 choices" in text
+    ]
+    assert ["mean test top-1 70.0 %" in text for text in chosen] == [True, False]
+    assert ["mean test top-1 35.0 %" in text for text in chosen] == [False, True]
+
+
+def test_space_and_channels_take_the_method_itself(make_sweep, draw, tmp_path):
+    """Not the ablation, though validation likes it better."""
+    full = {("m1", 0): draw(RATES, 40, 0)}
+    ablated = {("m1", 0): draw({layer: rate + 0.2 for layer, rate in RATES.items()} | {"4": 0.95}, 40, 1)}
+    folder = make_sweep(tmp_path / "s", full, ablated={"no-text": ablated})
+    shown = space._rows_of_sweep(folder, read_options(space.Options, {}))
+    assert [row.folder.name for row in shown] == [f"layer-{layer}_subject-m1_seed-0_ablation-full" for layer in RATES]
+    assert [row.layer for row in shown if row.chosen] == ["2"]
+    assert [run.name for run in channels._runs_of([folder])] == ["layer-2_subject-m1_seed-0_ablation-full"]
 
 
 def test_exploratory_is_written_down(make_sweep, draw, tmp_path):

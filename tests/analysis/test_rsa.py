@@ -10,6 +10,7 @@ import pytest
 import rsatoolbox
 from rsatoolbox.inference.noise_ceiling import boot_noise_ceiling
 from rsatoolbox.util.inference_util import extract_variances
+from scipy.spatial.distance import pdist
 from scipy.stats import kendalltau, rankdata, spearmanr
 from tests_support import FAST, write_images, write_own
 
@@ -24,10 +25,12 @@ from brainalign.analysis.rsa_distances import (
 )
 from brainalign.analysis.rsa_inference import assess, draw_stimuli, dual_variance, label_test, pair_counts
 from brainalign.analysis.rsa_measures import MEASURES, Ranked, compare, kendall_tau_a, noise_ceiling
-from brainalign.analysis.rsa_sources import matrices_of, sliding
+from brainalign.analysis.rsa_sources import Wanted, matrices_of, recorded, sliding
 from brainalign.cli.main import run as command
+from brainalign.datasets import open_dataset
 from brainalign.datasets.registry import DATASETS
 from brainalign.errors import InputError
+from brainalign.execution.session import Session
 from brainalign.recordings import Recording
 from brainalign.recordings.dissimilarities import Dissimilarities, upper_triangle
 from brainalign.report.analysis_page import write_analysis
@@ -467,6 +470,24 @@ def test_a_run_gives_signals_and_embeddings(tmp_path, shared_cache):
     assert found.numbers["layers"][0]["backbone"] == "timm:test_resnet"
     # signals are a linear map of coarse colours, which even random layers keep
     assert max(row["similarity"] for row in found.numbers["layers"]) > 0.2
+
+
+def test_a_region_of_a_recording_is_that_of_its_channel_table(tmp_path, shared_cache):
+    own = write_own(tmp_path / "own")
+    signals = np.load(own / "sub-01/signals.npy")[:, :, 0].astype(np.float64)
+    inside = np.arange(signals.shape[1]) % 3 == 0
+    names = [f"v{i},{'V1' if here else 'IT'}" for i, here in enumerate(inside)]
+    (own / "channels.csv").write_text("name,region\n" + "\n".join(names) + "\n")
+    session = Session(open_dataset(str(own)), shared_cache)
+    wanted = Wanted("validation", 0, 100, "euclidean", 0.0, 0.0, 0)
+    (found,) = recorded(session, [], ["V1"], wanted)
+    (source,) = found.sources
+    rows = [int(name[-3:]) for name in found.stimuli.ids]
+    means = signals.reshape(2, -1, signals.shape[1]).mean(0)[rows]
+    assert source.name == "V1"
+    np.testing.assert_allclose(source.found.vectors[0], pdist(means[:, inside]), rtol=1e-5)
+    with pytest.raises(InputError, match=r"unknown region 'V2'.*Known: IT, V1"):
+        recorded(session, [], ["V2"], wanted)
 
 
 @pytest.mark.real_data

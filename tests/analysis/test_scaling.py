@@ -121,6 +121,16 @@ def test_best_layer_is_that_of_validation_and_final_stands_beside(make_sweep, dr
     assert f"r = {stats.pearsonr(x, best).statistic:.2f}" in (tmp_path / "out/scaling.svg").read_text()
 
 
+def test_the_method_itself_is_scaled_not_its_ablations(make_sweep, draw, tmp_path):
+    folders = []
+    for name, rate in (("timm:a", 0.2), ("timm:b", 0.4)):
+        hits, better = ({("m1", 0): draw({"0": r, "final": r / 2}, 50, 0)} for r in (rate, 2 * rate))
+        folders.append(make_sweep(tmp_path / name[-1], hits, backbone=name, ablated={"no-text": better}))
+    found = analyze("scaling", folders, {"parameters": ["timm:a=1M", "timm:b=2M"]})
+    assert [row["chosen top-1"] for row in found.numbers["backbones"]] == pytest.approx([0.2, 0.4])
+    assert found.facts["Methods"] == "ablation full"
+
+
 def test_two_backbones_have_no_correlation(make_sweep, draw, tmp_path):
     folders, sizes, *_ = four(make_sweep, draw, tmp_path)
     found = analyze("scaling", folders[:2], {"parameters": sizes[:2]})

@@ -65,6 +65,16 @@ def make_session(root, session="201025", n=30, neurons=4):
     return root / f"images/images_{session}.zip", responses
 
 
+def test_raw_trials_change_what_identifies_the_data(tmp_path):
+    make_session(tmp_path)
+    assert MacaqueV4().facts() == MacaqueV4(tmp_path).facts() == {"name": "macaque-v4"}
+    raw()(tmp_path)
+    size = (tmp_path / "responses_raw/responses_201025.npy").stat().st_size
+    assert MacaqueV4(tmp_path).facts() == {"name": "macaque-v4", "raw_bytes": {"201025": size}}
+    (tmp_path / "responses_raw/responses_190923.npy").write_bytes(b"x")  # of a session that is not here
+    assert list(MacaqueV4(tmp_path).facts()["raw_bytes"]) == ["201025"]
+
+
 def saved(array, folder="responses_repeat_averaged"):
     def apply(root):
         (root / folder).mkdir(exist_ok=True)

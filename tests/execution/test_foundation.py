@@ -116,6 +116,15 @@ def test_a_newcomer_is_measured_both_ways(trained, people, shared_cache):
     assert np.mean(many["added"]["draws"]) == pytest.approx(many["added"]["top1"])
 
 
+def test_a_number_of_training_images_is_refused(people, tmp_path, shared_cache):
+    with pytest.raises(InputError, match=r"training\.n_images: a foundation run trains on all images"):
+        train_foundation(
+            "foundation", datasets=[str(people)], out=tmp_path / "run", settings=[*SETTINGS, "training.n_images=20"],
+            cache=shared_cache,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -19,7 +19,7 @@ from brainalign.execution.job import Job
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.runs import rebuild_report
 from brainalign.execution.sweep import Row, _against_layers, sweep
-from brainalign.execution.train import train
+from brainalign.execution.train import open_session, resolve_recipe, train
 from brainalign.recipes import load_recipe
 from brainalign.report.words import points
 
@@ -189,6 +189,25 @@ def test_learning_curves_over_images_and_channels(own, tmp_path, shared_cache):
         train("generative", dataset=own, out=tmp_path / "r", cache=shared_cache, device="cpu",
               settings=[*SETTINGS, "target.layers=[0, 1]", "training.n_images=70"])  # fmt: skip
     assert not (tmp_path / "r").exists()
+
+
+def test_whitening_knows_the_images_trained_on_only(own, shared_cache):
+    """Residuals of each image's two trials around their mean, over the first 12 training images alone, in numpy."""
+    session = open_session(own, cache=shared_cache, device="cpu")
+    few, all_ = (
+        resolve_recipe("ridge", session, [*SETTINGS, "signals.whiten=mvnn", f"training.n_images={n}"])
+        for n in ("12", "null")
+    )
+    trained = session.training_split("01", 0, few).train
+    assert len(trained) == 12
+    recording = session.recording("01")
+    trials = np.stack([np.asarray(recording.read(recording.trials_of(name)))[:, :, 0] for name in trained])
+    residuals = (trials - trials.mean(axis=1, keepdims=True)).reshape(24, -1).astype(np.float64)
+    sample = residuals.T @ residuals / 12
+    found = session.noise("01", 0, few)
+    # Shrinkage leaves the trace as it is and every other entry smaller.
+    assert np.trace(found) == pytest.approx(np.trace(sample), rel=1e-5)
+    assert not np.allclose(found, session.noise("01", 0, all_), rtol=0.05)
 
 
 def test_subjects_are_names_not_numbers(own, tmp_path, shared_cache):

@@ -132,6 +132,44 @@ def test_the_seal_keeps_test_trials_away_and_counts_openings(rng):
     assert SealedTest(recording, split, earlier_reads=1).reads == 1
 
 
+def sealed_with(signals, ids, **columns):
+    names = [f"i{i}" for i in range(6)]
+    extra = {name: [1] * 4 + list(values) for name, values in columns.items()}
+    recording = Recording.from_arrays(
+        np.concatenate([np.zeros((4, 1)), signals]), [*names[:4], *ids], modality="spikes", **extra
+    )
+    return SealedTest(recording, Split("p/v1", 0, tuple(names[:2]), tuple(names[2:4]), tuple(names[4:]), "x"))
+
+
+def test_stored_averages_count_for_what_they_hold(rng):
+    x = rng.normal(size=(4, 1))
+    sealed = sealed_with(x, ["i4", "i5", "i4", "i5"], n_averaged=[12, 12, 6, 12])
+    opened = sealed.open()
+    assert opened.data().counts == (18, 24)
+    sealed.require_repetitions(12)
+    data = opened.data(repetitions=12)
+    assert (data.counts, data.repetitions) == ((12, 12), 12)
+    np.testing.assert_allclose(data.signals[:, :, 0], x[:2], rtol=1e-5)
+    for wanted, holds in ((1, "6, 12"), (18, "12")):
+        with pytest.raises(InputError, match=f"{wanted} repetitions asked for, stimulus 'i.' has averages of {holds};"):
+            opened.data(repetitions=wanted)
+        with pytest.raises(InputError, match=f"^evaluation.repetitions: {wanted} .*; give null, or data with single"):
+            sealed.require_repetitions(wanted)
+
+
+def test_single_trials_are_counted_one_by_one(rng):
+    x = rng.normal(size=(5, 1))
+    sealed = sealed_with(x, ["i4", "i5", "i4", "i5", "i4"])
+    for wanted, expected in ((1, x[:2]), (2, (x[:2] + x[2:4]) / 2)):
+        sealed.require_repetitions(wanted)
+        data = sealed.open().data(repetitions=wanted)
+        assert data.counts == (wanted, wanted)
+        np.testing.assert_allclose(data.signals[:, :, 0], expected, rtol=1e-5)
+    sealed.require_repetitions(None)
+    with pytest.raises(InputError, match="3 repetitions asked for, stimulus 'i5' has 2; ask for fewer, or null"):
+        sealed.require_repetitions(3)
+
+
 def planted(tmp_path, leak):
     folder = tmp_path / "images"
     names = write_images(folder, 30, concepts=10)

@@ -45,6 +45,16 @@ def test_random_repetitions_depend_on_the_seed_alone(rng):
     assert not np.array_equal(draw[0], draw[2])
 
 
+def test_trials_are_picked_until_they_hold_the_repetitions(rng):
+    _, recording = make(rng, "abaaa", n_averaged=[4, 9, 1, 1, 2])
+    assert [recording.pick_trials("a", k).tolist() for k in (1, 2, 4, 5, 8)] == [[2], [2, 3], [0], [0, 2], [0, 2, 3, 4]]
+    with pytest.raises(InputError, match="2 repetitions asked for, stimulus 'b' has averages of 9; give null"):
+        recording.pick_trials("b", 2)
+    _, single = make(rng, "a" * 30)
+    drawn = np.random.default_rng([3, *b"a"]).choice(np.arange(30), 5, replace=False)
+    assert single.pick_trials("a", 5, seed=3).tolist() == sorted(drawn)
+
+
 def test_pick_and_crop_compose_in_any_order(rng):
     x, recording = make(rng, ch_names=["A", "B", "C"])
     one = recording.pick(["C", "A"]).crop(0.0, 0.1)

@@ -74,7 +74,8 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
     Parameters
     ----------
     paths : sequence of Path
-        Folders of finished runs or sweeps; of a sweep the run that was chosen in each condition.
+        Folders of finished runs or sweeps; of a sweep the run that was chosen in each condition, of several methods
+        that are compared the first one's.
     options : Options
     reporter : Reporter, optional
 
@@ -128,13 +129,13 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
 
 
 def _runs_of(paths: Sequence[Path]) -> list[Path]:
-    """Runs as they are; of a sweep the run that was chosen in each condition."""
+    """Runs as they are; of a sweep the run that was chosen in each condition, of its first method."""
     folders: list[Path] = []
     for path in paths:
         if not (path / "sweep.json").is_file():
             folders.append(path)
             continue
-        sweeps = read_sweeps([path])
+        sweeps = read_sweeps([path]).headline
         for condition in dict.fromkeys(row.condition for row in sweeps.rows):
             rows = [row for row in sweeps.rows if row.condition == condition]
             folders.append(best_on_validation(rows, sweeps.rule).folder)

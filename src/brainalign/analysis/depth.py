@@ -54,7 +54,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Curve:
-    """Layers of one backbone, encoder, pooling and whatever else a sweep chose along.
+    """Layers of one backbone, encoder, pooling and whatever else a sweep compared or chose along.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ class Options(DataOptions):
 
 @dataclass(frozen=True)
 class Comparison:
-    """The best single layer of a model, by validation, against its `final`, on the same test images."""
+    """The best single layer of a model of one method, by validation, against its `final`, on the same test images."""
 
     name: str
     chosen: tuple[str, ...]
@@ -157,28 +157,40 @@ def _compare(sweeps: Sweeps, curve: Curve, options: Options) -> Comparison | Non
         return None
     ids_all, a, b = (np.concatenate(part) for part in zip(*pairs, strict=True))
     paired = paired_bootstrap(a, b, images=ids_all, seed=options.seed)
-    return Comparison(", ".join(map(str, curve.model[1:3])), tuple(chosen), paired)
+    first = rows[0]
+    extra = [f"{name} {value}" for name, value in first.extra]
+    name = ", ".join(filter(None, (first.backbone, first.encoder, sweeps.method(first), *extra)))
+    return Comparison(name, tuple(chosen), paired)
 
 
 def _chosen(sweeps: Sweeps) -> list[Finding]:
+    """The chosen rows of each method by themselves."""
     rows = [row for row in sweeps.rows if row.chosen]
+    if not rows:
+        return [Finding("not measured", "No row of the table is marked as chosen.")]
+    methods: dict[str, list[SweepRow]] = {}
+    for row in rows:
+        methods.setdefault(sweeps.method(row), []).append(row)
+    return [_chosen_of(mine, method) for method, mine in methods.items()]
+
+
+def _chosen_of(rows: Sequence[SweepRow], method: str) -> Finding:
+    start = f"{method}: " if method else ""
     scores = [row.scores["test_top1"] for row in rows]
-    chance = np.mean([row.scores["chance_top1"] for row in rows]) if rows else 0.0
+    chance = np.mean([row.scores["chance_top1"] for row in rows])
     if len(rows) == 1:
         (row,) = rows
         interval = words.ends(row.result.metrics.test.top1_ci95, "%")
         where = f"{row.backbone} layer {row.layer} (relative depth {row.depth:.2f}, {row.pooling})"
         text = f"{where} was chosen on validation; its test top-1 is {words.percent(scores[0])} ({interval}, chance "
-        return [Finding("finding", f"{text}{words.percent(float(chance))}).")]
-    if not rows:
-        return [Finding("not measured", "No row of the table is marked as chosen.")]
+        return Finding("finding", f"{start}{text}{words.percent(float(chance))}).")
     layers = words.counted(f"layer {row.layer}" for row in rows)
     text = (
-        f"Chosen on validation ({len(rows)} choices, one a sweep and condition): {layers}; mean test top-1 "
+        f"{start}Chosen on validation ({len(rows)} choices, one a sweep and condition): {layers}; mean test top-1 "
         f"{words.percent(float(np.mean(scores)))} ({words.percent(min(scores))} to {words.percent(max(scores))} over "
         f"conditions, chance {words.percent(float(chance))})."
     )
-    return [Finding("finding", text)]
+    return Finding("finding", text)
 
 
 def _final(sweeps: Sweeps, comparisons: Sequence[Comparison]) -> list[Finding]:

@@ -22,6 +22,7 @@ from brainalign.execution.session import Session
 from brainalign.recipes.recipe import SignalSettings
 from brainalign.recordings import Recording
 from brainalign.recordings.dissimilarities import CONDITIONS_MIN, Dissimilarities
+from brainalign.recordings.selection import REGION
 from brainalign.recordings.whitening import noise_covariance, whitening_matrix
 from brainalign.stimuli import StimulusSet
 
@@ -141,7 +142,7 @@ def recorded(session: Session, subjects: Sequence[str], regions: Sequence[str], 
         label = f" of {people[0]}" if len(groups) > 1 else ""
         sources: list[Source] = []
         for region in regions or [""]:
-            settings = SignalSettings(channels=[f"region:{region}"] if region else "all")
+            settings = SignalSettings(channels=[f"{REGION}{region}"] if region else "all")
             trials = [session.trials(one, wanted.split, settings)[0] for one in people]
             sources += sources_of(trials, ids, f"{region or SIGNALS}{label}", wanted)
         gathered.append(Gathered(session.stimuli(people[0]).select(ids), tuple(sources)))

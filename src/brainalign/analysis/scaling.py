@@ -65,6 +65,7 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
     ----------
     paths : sequence of Path
         Folders of sweeps over layers, on the same data set, protocol and budget; one sweep over backbones, or several.
+        Of several methods that a sweep compares, the first is taken.
     options : Options
     reporter : Reporter, optional
         Shows how far it is.
@@ -78,7 +79,7 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
     InputError
         If a sweep cannot be read, backbones share no condition, or a number of parameters cannot be found.
     """
-    sweeps = read_sweeps(paths)
+    sweeps = read_sweeps(paths).headline
     by_backbone = _comparable(sweeps)
     sizes = parse_sizes(options.parameters, list(by_backbone))
     with (reporter or Silent()).step(f"reading {len(sweeps.rows)} runs of {len(by_backbone)} backbone(s)"):
@@ -111,7 +112,9 @@ def _comparable(sweeps: Sweeps) -> dict[str, list[SweepRow]]:
             found.setdefault(row.backbone, []).append(row)
     if not found:
         raise InputError("holds mixtures of layers only", where=sweeps.paths[0], hint="give sweeps over layers")
-    methods = {name: {(row.recipe, row.encoder, row.extra) for row in rows} for name, rows in found.items()}
+    methods = {
+        name: {(row.recipe, row.encoder, row.compared, row.extra) for row in rows} for name, rows in found.items()
+    }
     first, *others = methods.items()
     for name, kinds in others:
         if kinds != first[1]:

@@ -93,8 +93,10 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
 
 
 def _rows_of_sweep(path: Path, options: Options) -> list[SweepRow]:
-    """One row a layer, in one condition and the model chosen there: of several poolings the best on validation."""
-    sweeps = read_sweeps([path])
+    """One row a layer, in one condition and the model chosen there: of several poolings the best on validation, of
+    several methods that are compared the first.
+    """
+    sweeps = read_sweeps([path]).headline
     held = [
         row
         for row in sweeps.rows
@@ -148,6 +150,7 @@ def _analysis(
         "Data set": result.dataset + (" (VIRTUAL)" if result.virtual else ""),
         "Subject, split, seed": f"{result.subject}, {result.split}, {result.seed}",
         "Backbone, encoder": f"{result.target.backbone}, {result.encoder}",
+        **({"Method": rows[0].method} if rows and rows[0].method else {}),
         "Images": f"{len(first.ids)} {options.images} images",
         "Repetitions averaged": str(first.repetitions),
         "Layers": ", ".join(str(m.embeddings.layer) for m in measured),

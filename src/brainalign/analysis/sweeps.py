@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +22,7 @@ MIXTURE = "+"
 TABLE_BYTES_MAX = 16 * 2**20
 SCORES = ("validation_top1", "validation_mrr", "validation_loss", "test_top1", "test_top5", "chance_top1")
 WORDS = ("recipe", "dataset", "subject", "split", "seed", "backbone", "layer", "pooling", "encoder", "run", "chosen")
-RULES = ("validation_loss", "validation_mrr", "validation_top1")
+CONDITIONS = ("subject", "split", "seed")
 
 
 class _Axis(BaseModel):
@@ -30,6 +30,12 @@ class _Axis(BaseModel):
 
     name: str
     choice: bool
+    values: list[Any] = Field(min_length=1)
+
+    @property
+    def compared(self) -> bool:
+        """Whether its values are methods that are compared with each other: a choice is made within each."""
+        return not self.choice and self.name not in CONDITIONS
 
 
 class _Summary(BaseModel):
@@ -61,6 +67,10 @@ class SweepRow:
         `validation_top1`, `validation_mrr`, `validation_loss`, `test_top1`, `test_top5`, `chance_top1`.
     chosen : bool
         Whether its sweep chose it, on validation.
+    headline : bool
+        Whether it is of the method that its sweep stands for, not of one that this is compared with.
+    compared : tuple of (str, str)
+        Values of the axes whose values are compared with each other, such as `ablation`.
     extra : tuple of (str, str)
         Values of the sweep's other axes of choice.
     """
@@ -77,6 +87,8 @@ class SweepRow:
     encoder: str
     scores: dict[str, float]
     chosen: bool
+    headline: bool = True
+    compared: tuple[tuple[str, str], ...] = ()
     extra: tuple[tuple[str, str], ...] = ()
 
     @property
@@ -86,8 +98,13 @@ class SweepRow:
 
     @property
     def model(self) -> tuple[Any, ...]:
-        """Everything that was chosen but layer and pooling."""
-        return (self.recipe, self.backbone, self.encoder, *self.extra)
+        """Everything that was compared or chosen but layer and pooling."""
+        return (self.recipe, self.backbone, self.encoder, *self.compared, *self.extra)
+
+    @property
+    def method(self) -> str:
+        """Its values of compared axes, in words; '' where its sweep compares none."""
+        return ", ".join(f"{name} {value}" for name, value in self.compared)
 
     @property
     def kind(self) -> Literal["block", "beyond", "mixture"]:
@@ -126,15 +143,27 @@ class Sweeps:
     test_reads: int
     rows: tuple[SweepRow, ...]
 
+    def method(self, row: SweepRow) -> str:
+        """What tells a row's method from the others': its recipe, where there are several, and compared values."""
+        several = len({other.recipe for other in self.rows}) > 1
+        return ", ".join(filter(None, (row.recipe if several else "", row.method)))
+
+    @property
+    def headline(self) -> Sweeps:
+        """The same without the methods that each sweep's own is compared with."""
+        return replace(self, rows=tuple(row for row in self.rows if row.headline))
+
     @property
     def facts(self) -> dict[str, str]:
         """What was analysed, in words."""
+        methods = dict.fromkeys(row.method for row in self.rows if row.compared)
         subjects = sorted({row.subject for row in self.rows})
         shown = ", ".join(subjects[:12]) + (f" and {len(subjects) - 12} more" if len(subjects) > 12 else "")
         return {
             "Data set": self.dataset + (" (VIRTUAL)" if self.virtual else ""),
             "Protocol": self.protocol,
             "Budget": self.budget,
+            **({"Methods": "; ".join(methods)} if methods else {}),
             "Subjects": shown,
             "Conditions (subject, split, seed)": str(len({row.condition for row in self.rows})),
             "Runs": str(len(self.rows)),
@@ -187,9 +216,10 @@ def _summary(folder: Path) -> _Summary:
 
 def _rows(folder: Path, summary: _Summary) -> Iterable[SweepRow]:
     path = folder / "sweep.csv"
-    table = _table(path)
+    table = _table(path, [axis.name for axis in summary.axes])
     known = {"backbone", "layer", "pooling", "encoder", "target.layer", "target.pooling", "target.backbone"}
     others = [axis.name for axis in summary.axes if axis.choice and axis.name not in known]
+    compared = [axis for axis in summary.axes if axis.compared]
     for record in table:
         if Path(record["run"]).is_absolute() or ".." in Path(record["run"]).parts:
             raise InputError(f"names the run '{record['run']}' outside the sweep", where=path, hint="it is damaged")
@@ -206,11 +236,13 @@ def _rows(folder: Path, summary: _Summary) -> Iterable[SweepRow]:
             encoder=record["encoder"],
             scores={key: _number(record, key, path) for key in SCORES},
             chosen=record["chosen"] == "1",
-            extra=tuple((name, record.get(name, "")) for name in others),
+            headline=all(record[axis.name] == str(axis.values[0]) for axis in compared),
+            compared=tuple((axis.name, record[axis.name]) for axis in compared),
+            extra=tuple((name, record[name]) for name in others),
         )
 
 
-def _table(path: Path) -> list[dict[str, str]]:
+def _table(path: Path, axes: Sequence[str]) -> list[dict[str, str]]:
     """A CSV file as text, its columns checked."""
     import pandas as pd
 
@@ -222,7 +254,7 @@ def _table(path: Path) -> list[dict[str, str]]:
         raise InputError(f"cannot be read: {error.strerror}", where=path, hint="is the sweep finished?") from error
     except (ValueError, UnicodeDecodeError) as error:  # pandas' own errors are ValueErrors
         raise InputError(f"is not a table ({error})", where=path, hint="run the sweep again elsewhere") from error
-    missing = [name for name in (*WORDS, "depth", *SCORES) if name not in frame.columns]
+    missing = [name for name in (*WORDS, "depth", *SCORES, *axes) if name not in frame.columns]
     if missing or frame.empty:
         text = f"has no column '{missing[0]}'" if missing else "holds no row"
         raise InputError(text, where=path, hint="the file is of another version")

@@ -194,10 +194,7 @@ def check_job(session: Session, job: Job) -> None:
         )
     if recipe.evaluation.gallery == "templates":
         session.templates(job.subject, job.split)
-    wanted, available = recipe.evaluation.repetitions, session.sealed(job.subject, job.split).repetitions()
-    if wanted is not None and wanted > available:
-        text = f"{wanted} repetitions asked for, the test images have {available}"
-        raise InputError(text, where="evaluation.repetitions", hint="ask for fewer, or null for all")
+    session.sealed(job.subject, job.split).require_repetitions(recipe.evaluation.repetitions)
 
 
 def resolve_recipe(name: str, session: Session, settings: Sequence[str]) -> Any:

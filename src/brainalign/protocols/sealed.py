@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from brainalign.errors import InputError
 from brainalign.protocols.split import Split
 from brainalign.recordings import Recording
 
@@ -52,7 +53,12 @@ class OpenedTest:
         select : callable, optional
             Channels and samples of the method, such as `functools.partial(select_signals, settings=...)`.
         repetitions : int, optional
-            Trials to average a query over; all there are by default.
+            Repetitions to average a query over; all there are by default.
+
+        Raises
+        ------
+        InputError
+            As `SealedTest.require_repetitions` does.
         """
         recording = select(self._recording) if select else self._recording
         ids = self.split.test
@@ -80,9 +86,22 @@ class SealedTest:
         self.development = recording.restrict([*split.train, *split.validation])
         self.reads = earlier_reads
 
-    def repetitions(self) -> int:
-        """Trials there are of every test image (the smallest count); reads the trial table, no signal."""
-        return min(len(self._recording.trials_of(name)) for name in self._split.test)
+    def require_repetitions(self, repetitions: int | None) -> None:
+        """Refuse a number of repetitions that queries cannot be averaged over; reads the trial table, no signal.
+
+        Raises
+        ------
+        InputError
+            If a test image has fewer, or only stored means that do not add up to so many.
+        """
+        if repetitions is None:
+            return
+        try:
+            for name in self._split.test:
+                self._recording.pick_trials(name, repetitions)
+        except InputError as error:
+            hint = error.hint or "ask for fewer, or null for all"
+            raise InputError(error.problem, where="evaluation.repetitions", hint=hint) from error
 
     def open(self) -> OpenedTest:
         """Break the seal; every call counts in `reads`."""

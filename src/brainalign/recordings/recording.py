@@ -244,7 +244,7 @@ class Recording:
         ----------
         stimulus_ids : sequence of n str
         repetitions : int, optional
-            Trials to average (all by default): the first ones, or, with `seed`, random ones without replacement.
+            Repetitions to average (all by default); see `pick_trials`.
 
         Returns
         -------
@@ -253,13 +253,12 @@ class Recording:
         Raises
         ------
         InputError
-            If a stimulus has fewer trials than `repetitions`.
+            As `trials_of` and `pick_trials` do.
         """
-        groups = [self.trials_of(name) for name in stimulus_ids]
-        if repetitions is not None:
-            groups = [
-                self._pick_repetitions(n, g, repetitions, seed) for n, g in zip(stimulus_ids, groups, strict=True)
-            ]
+        if repetitions is None:
+            groups = [self.trials_of(name) for name in stimulus_ids]
+        else:
+            groups = [self.pick_trials(name, repetitions, seed=seed) for name in stimulus_ids]
         weights = self.trials["n_averaged"].to_numpy(dtype=np.float64)
         result = np.empty((len(groups), self.n_chans, self.n_times), dtype=np.float32)
         for start, stop in blocks(groups, self._row_bytes()):
@@ -285,13 +284,35 @@ class Recording:
             _times=slice(None),
         )
 
-    def _pick_repetitions(self, name: str, rows: NDArray[np.intp], wanted: int, seed: int | None) -> NDArray[np.intp]:
-        if not 1 <= wanted <= len(rows):
-            raise InputError(f"{wanted} repetitions asked for, stimulus '{name}' has {len(rows)}")
-        if seed is None:
-            return rows[:wanted]
-        generator = np.random.default_rng([seed, *name.encode()])
-        return np.sort(generator.choice(rows, wanted, replace=False))
+    def pick_trials(self, stimulus_id: str, repetitions: int, *, seed: int | None = None) -> NDArray[np.intp]:
+        """Rows of a stimulus that together hold so many repetitions: the first ones, or, with `seed`, random ones.
+
+        A stored mean counts for all that it holds; one that holds too many is passed over.
+
+        Raises
+        ------
+        InputError
+            If the stimulus has fewer repetitions, or its stored means, in this order, do not add up to so many.
+        """
+        rows = self.trials_of(stimulus_id)
+        held = self.trials["n_averaged"].to_numpy(dtype=np.int64)[rows]
+        if not 1 <= repetitions <= held.sum():
+            raise InputError(f"{repetitions} repetitions asked for, stimulus '{stimulus_id}' has {held.sum()}")
+        order = np.arange(len(rows))
+        if seed is not None:
+            generator = np.random.default_rng([seed, *stimulus_id.encode()])
+            first = generator.choice(order, min(repetitions, len(rows)), replace=False)
+            order = np.concatenate([first, np.setdiff1d(order, first)])
+        taken, left = [], repetitions
+        for place in order:
+            if held[place] <= left:
+                taken.append(place)
+                left -= held[place]
+        if left:
+            holds = ", ".join(map(str, sorted(set(held.tolist()))))
+            problem = f"{repetitions} repetitions asked for, stimulus '{stimulus_id}' has averages of {holds}"
+            raise InputError(problem, hint="give null, or data with single trials")
+        return rows[taken] if seed is None else np.sort(rows[taken])
 
     def _row_bytes(self) -> int:
         return 4 * int(np.prod(self.signals.shape[1:]))
