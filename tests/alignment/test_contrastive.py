@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from brainalign.alignment import Aligner, ContrastiveAligner, Targets
+from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.model import ContrastiveModel
 from brainalign.alignment.pairs import Pairs
 from brainalign.alignment.training import Run, train, validate
@@ -183,6 +184,30 @@ def test_wrong_shapes_and_files_are_refused(rng, tmp_path):
         ContrastiveAligner.load(path)
     with pytest.raises(InputError, match="no such file"):
         ContrastiveAligner.load(tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shape": None}, {"shape": [1]}, {"shape": {"n_chans": 19}}, {"shape": {"n_chans": "many"}},
+     {"shape": {"n_times": None}}, {"shape": {"target_dims": 12}}, {"shape": {"target_dims": [11]}},
+     {"shape": {"text_dim": 3}}, {"signal.mean": torch.zeros(7, 1)}, {"signal.scale": torch.ones(20, 4)},
+     {"target.0.mean": torch.zeros(5)}, {"target.0.scale": torch.ones(2, 12)}, {"text.0.mean": torch.zeros(3)}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_file_whose_parts_do_not_fit_is_refused(rng, tmp_path, change):
+    recording, targets, split = problem(rng)
+    aligner = ContrastiveAligner(recipe(**{"training.epochs": 1}))
+    aligner.fit([recording], {"image": targets}, split)
+    aligner.save(tmp_path / "m")
+    tensors, facts = load_tensors(tmp_path / "m")
+    shape = change.get("shape", {})
+    if shape is None:
+        del facts["shape"]
+    else:
+        facts["shape"] = shape if isinstance(shape, list) else facts["shape"] | shape
+    save_tensors(tmp_path / "m", tensors | {k: v for k, v in change.items() if k != "shape"}, facts)
+    with pytest.raises(InputError, match="do not fit the recipe"):
+        ContrastiveAligner.load(tmp_path / "m")
 
 
 def test_unequal_batches_never_hold_one_image(rng):

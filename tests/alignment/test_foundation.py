@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from brainalign.alignment import Targets
+from brainalign.alignment.checkpoint import load_tensors, save_tensors
 from brainalign.alignment.foundation import FoundationAligner, check_held_out
 from brainalign.errors import InputError
 from brainalign.protocols import Split
@@ -156,3 +157,28 @@ def test_what_is_held_out_for_one_may_not_train_another():
     with pytest.raises(InputError, match=r"image 'i200' is in the test part of a and trains b"):
         check_held_out({"a": SPLIT, "b": other})
     check_held_out({"a": SPLIT, "b": SPLIT})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"shape": None}, {"shape": [1]}, {"shape": {"sources": []}}, {"shape": {"sources": ["a"]}},
+     {"shape": {"sources": {"a": "fmri"}}}, {"shape": {"sources": {"a": {"modality": "fmri"}}}},
+     {"shape": {"sources": {"a": {"modality": "fmri", "n_chans": 19, "n_times": 1}}}},
+     {"shape": {"sources": {"e": {"modality": "fmri", "n_chans": 20, "n_times": 1}}}},
+     {"shape": {"target_dims": [9]}}, {"signal.a.mean": torch.zeros(7, 1)}, {"signal.a.whitener": torch.eye(3)},
+     {"target.0.scale": torch.ones(4)}],
+    ids=lambda change: next(iter(change)),
+)  # fmt: skip
+def test_a_file_whose_parts_do_not_fit_is_refused(people, tmp_path, change):
+    people, targets = people
+    aligner, _ = fitted(people, targets, names=("a",), **{"training.epochs": 1})
+    aligner.save(tmp_path / "m")
+    tensors, facts = load_tensors(tmp_path / "m")
+    shape = change.get("shape", {})
+    if shape is None:
+        del facts["shape"]
+    else:
+        facts["shape"] = shape if isinstance(shape, list) else facts["shape"] | shape
+    save_tensors(tmp_path / "m", tensors | {k: v for k, v in change.items() if k != "shape"}, facts)
+    with pytest.raises(InputError, match="do not fit the recipe"):
+        FoundationAligner.load(tmp_path / "m")

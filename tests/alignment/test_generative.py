@@ -219,22 +219,24 @@ def test_noise_follows_what_the_aligner_holds_now(rng):
     assert torch.equal(aligner.noise(1), fitted(second)[0].noise(1))
 
 
-def test_predictions_come_back_through_whitening_and_square_root(rng):
+@pytest.mark.parametrize("word", ["signals.whiten=mvnn", "signals.transform=sqrt"])
+def test_predictions_come_back_through_whitening_or_square_root(rng, word):
     features = rng.normal(size=(N, 5)).astype(np.float32)
     rate = 4 + features @ rng.normal(size=(5, 6)) / 5
     trials = np.square(np.concatenate([rate + 0.1 * rng.normal(size=rate.shape) for _ in range(3)]))
     recording = Recording.from_arrays(trials.reshape(-1, 3, 2), IDS * 3, modality="meg", sfreq=100.0)
     targets = Targets(features, {name: row for row, name in enumerate(IDS)})
-    words = ["signals.whiten=mvnn", "signals.transform=sqrt", "signals.scale=feature"]
+    words = ["signals.whiten=none", "signals.transform=none", word, "signals.scale=feature"]
     words += ["signals.channels=all", "signals.tmin=null", "signals.tmax=null"]
     made = load_recipe("generative", modality="meg", overrides=words).with_target(layer="0", pooling="mean")
     aligner = GenerativeAligner(made)
     aligner.fit([recording], {"image": targets}, SPLIT)
     z = aligner.predict_transformed(targets.of(SPLIT.test)).reshape(-1, 3, 2)
     held = aligner.signal_transform
-    roots = np.linalg.inv(held.whitener.numpy().astype(float)) @ (z * held.scale.numpy() + held.mean.numpy())
+    values = z * held.scale.numpy() + held.mean.numpy()
+    by_hand = np.square(values) if held.sqrt else np.linalg.inv(held.whitener.numpy().astype(float)) @ values
     found = aligner.predict_signal(targets.of(SPLIT.test))
-    np.testing.assert_allclose(found, np.square(roots), rtol=1e-5)
+    np.testing.assert_allclose(found, by_hand, rtol=1e-5)
     truth = recording.average(SPLIT.test)
     assert np.abs(found - truth).mean() < 0.2 * np.abs(truth - truth.mean(0)).mean()
 

@@ -80,3 +80,47 @@ def test_sqrt_and_whitening_come_before_the_score(rng):
     np.testing.assert_allclose(fitted(torch.from_numpy(train)), expected, rtol=1e-4, atol=1e-5)
     with pytest.raises(InputError, match="sqrt needs counts"):
         SignalTransform.fit(torch.tensor([[[-1.0]]]), SignalSettings(transform="sqrt"))
+
+
+@pytest.mark.parametrize("scale", ["channel", "feature"])
+def test_signals_in_tesla_are_scored_as_in_femtotesla(rng, scale):
+    train = rng.normal(20, 100, (40, 4, 6)) * np.array([1, 2, 3, 4.0])[:, None]
+    axes = (0, 2) if scale == "channel" else (0,)
+    fitted = SignalTransform.fit(torch.from_numpy((1e-15 * train).astype(np.float32)), SignalSettings(scale=scale))
+    expected = (train - train.mean(axes, keepdims=True)) / train.std(axes, keepdims=True)
+    small = torch.from_numpy((1e-15 * train).astype(np.float32))
+    np.testing.assert_allclose(fitted(small), expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(fitted.inverse(fitted(small)), small, rtol=1e-4, atol=1e-18)
+
+
+def test_channels_of_small_units_beside_large_ones_stay_as_they_were(rng):
+    """Volts with a deviation of 1e-5 beside a trigger channel with one of 100."""
+    train = rng.normal(size=(50, 2, 8)) * np.array([1e-5, 100.0])[:, None]
+    fitted = SignalTransform.fit(torch.from_numpy(train), SignalSettings())
+    np.testing.assert_allclose(fitted.scale.numpy(), train.std((0, 2))[:, None], rtol=1e-4)
+
+
+@pytest.mark.parametrize("unit", [1.0, 1e-13])
+def test_what_never_changes_in_training_is_0_whatever_comes_and_comes_back_as_its_mean(rng, unit, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    train = (unit * rng.normal(size=(30, 3, 4))).astype(np.float32)
+    train[:, 1], train[:, 2, 3] = 5 * unit, 7 * unit
+    fitted = SignalTransform.fit(torch.from_numpy(train), SignalSettings(scale="feature"))
+    save_file({k: v.contiguous() for k, v in fitted.tensors().items()}, tmp_path / "t.safetensors")
+    again = SignalTransform.from_tensors(load_file(tmp_path / "t.safetensors"))
+    again.check_size(3, 4)
+    other = torch.from_numpy(train[:5] + np.float32(unit))
+    for transform in (fitted, again):
+        z = transform(other)
+        assert bool((z[:, 1] == 0).all()) and bool((z[:, 2, 3] == 0).all())
+        assert float(z.abs().max()) < 10
+        back = transform.inverse(z).numpy()
+        np.testing.assert_allclose(back[:, 1], 5 * unit, rtol=1e-6)
+        np.testing.assert_allclose(back[:, 2, 3], 7 * unit, rtol=1e-6)
+        np.testing.assert_allclose(back[:, 0], other[:, 0], rtol=1e-4, atol=1e-5 * unit)
+
+
+def test_signals_that_never_change_at_all_are_0():
+    fitted = SignalTransform.fit(torch.full((6, 2, 3), 3.0), SignalSettings())
+    assert fitted(torch.full((1, 2, 3), 4.0)).abs().max() == 0

@@ -106,6 +106,29 @@ def test_encode_folder_and_test_images(trained, tmp_path, capsys):
     )
     assert found["reliability"]["by_variance_median"] > 0.8  # two repetitions with little noise
     assert len(made) == found["n_images"] * 24
+    assert scores["repetitions"] == 2 and scores["intervals_are_for"] == "averages of 2 trials, as recorded"
+
+
+def test_encode_intervals_are_for_the_averages_that_are_recorded(trained, tmp_path, capsys):
+    """Trained on averages of two trials and tested on single ones, which lie further off."""
+    command = ["train", "generative", "--dataset", str(trained / "own"), "--subject", "01", "--out", "OUT/single", "-q",
+               "--device", "cpu", *FAST, "--set", "target.layer=0", "--set", "target.layers=null",
+               "--set", "evaluation.repetitions=1"]  # fmt: skip
+    assert run([word.replace("OUT", str(tmp_path)) for word in command]) == 0
+    found = {}
+    for asked in ([], ["--repetitions", "1"], ["--repetitions", "2"]):
+        capsys.readouterr()
+        command = ["encode", f"{tmp_path}/single", "--images", "test", *ROOT, "--out", "OUT", *asked]
+        assert run(words(trained, [*command, "--json"], tmp_path / "made.npz")) == 0
+        facts = json.loads(capsys.readouterr().out)
+        with np.load(tmp_path / "made.npz") as file:
+            width = float(np.mean(file["high"] - file["low"]))
+        found[" ".join(asked)] = width, facts["scores"]["inside_interval"], facts["intervals_are_for"]
+        assert run(words(trained, command, tmp_path / "made.npz")) == 0
+        assert f"intervals for {facts['intervals_are_for']}: " in capsys.readouterr().out
+    own, single, averaged = found.values()
+    assert own == (*single[:2], "single trials, as recorded") and averaged[2] == "averages of 2 trials"
+    assert own[0] > averaged[0] and own[1] >= averaged[1]
 
 
 def test_encode_retrieve(trained, tmp_path, capsys):

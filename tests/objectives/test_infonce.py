@@ -115,8 +115,34 @@ def test_learned_scale_stops_at_100():
     objective = InfoNCE(scale_mode="learned")
     with torch.no_grad():
         objective.raw.fill_(math.log(250))
+    assert float(objective.scale) == pytest.approx(100, rel=1e-6)
+    assert float(objective.scale) <= 100
+    objective.eval()
+    with torch.no_grad():
+        objective.raw.fill_(math.log(250))
     assert float(objective.scale) == 100
     assert float(InfoNCE(temperature=0.004).scale) == pytest.approx(250)
+
+
+@pytest.mark.parametrize("use", ["loss", "scale"])
+def test_a_learned_scale_at_its_bound_goes_down_where_the_gradient_says_so_and_never_above_100(use):
+    """Every pair is the wrong one, so a smaller scale costs less; with the right pairs a larger one does."""
+    objective, wrong, right = InfoNCE(scale_mode="learned", temperature=0.01), torch.eye(4).flip(0), torch.eye(4)
+    optimizer = torch.optim.SGD(objective.parameters(), lr=0.01)
+
+    def step(image):
+        optimizer.zero_grad()
+        loss = objective(torch.eye(4), image) if use == "loss" else info_nce(torch.eye(4), image, scale=objective.scale)
+        loss.backward()
+        optimizer.step()
+        return float(objective.scale.detach())
+
+    with torch.no_grad():
+        objective.raw.add_(1)  # a step of the optimiser may go past the bound
+    assert step(wrong) < 50
+    with torch.no_grad():
+        objective.raw.fill_(10)
+    assert all(step(0.9 * right + 0.1) <= 100 for _ in range(3))
 
 
 def test_training_moves_the_learned_scale_the_right_way():

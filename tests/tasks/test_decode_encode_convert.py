@@ -114,6 +114,17 @@ def test_generated_signals_and_their_intervals(model):
     assert inside.mean() == pytest.approx(0.9, abs=0.04)
 
 
+def test_intervals_are_as_wide_as_the_noise_of_each_average(model):
+    aligner, x, _, _ = model
+    each = encode_generate(aligner, x[400:404], repetitions=[1, 8, 1, 3])
+    for row, count in enumerate((1, 8, 1, 3)):
+        alone = encode_generate(aligner, x[400:404], repetitions=count)
+        for end in ("expected", "low", "high"):
+            np.testing.assert_allclose(getattr(each, end)[row], getattr(alone, end)[row], rtol=1e-12)
+    with pytest.raises(InputError, match="repetitions of 2 images, but there are 4"):
+        encode_generate(aligner, x[400:404], repetitions=[1, 2])
+
+
 def test_contrastive_generates_nothing(contrastive):
     with pytest.raises(InputError, match="generates no signal"):
         encode_generate(contrastive[0], contrastive[1])

@@ -250,17 +250,29 @@ class ContrastiveAligner:
         """
         saved = read_aligner(path, SCHEMA)
         aligner = cls(saved.recipe, seed=saved.seed, device=device)
-        aligner.facts = saved.facts["shape"]
         try:
+            aligner.facts = saved.facts["shape"]
             aligner.signal_transform = SignalTransform.from_tensors(saved.parts["signal"])
             aligner.target_transform = BandTransform.from_tensors(saved.parts["target"])
             aligner.text_transform = BandTransform.from_tensors(saved.parts["text"]) if saved.parts["text"] else None
+            aligner._check_sizes()
             aligner.model = aligner._build()
             aligner.model.load_state_dict(saved.parts["model"])
-        except (KeyError, RuntimeError) as error:
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
         aligner.model.eval()
         return aligner
+
+    def _check_sizes(self) -> None:
+        """Refuse tensors of a file that do not belong together, before they meet a signal."""
+        assert self.signal_transform is not None and self.target_transform is not None
+        self.signal_transform.check_size(self.facts["n_chans"], self.facts["n_times"])
+        self.target_transform.check_sizes(self.facts["target_dims"])
+        if self.text_transform is not None:
+            self.text_transform.check_sizes(self.text_transform.sizes)
+        found = 0 if self.text_transform is None else sum(self.text_transform.sizes)
+        if found != self.facts["text_dim"]:
+            raise ValueError(f"the text transform leads to {found} features, expected {self.facts['text_dim']}")
 
     def _build(self) -> ContrastiveModel:
         with torch.random.fork_rng(devices=[]):

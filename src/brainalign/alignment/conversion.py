@@ -387,7 +387,7 @@ def _blocks(n: int, each: int) -> Iterator[slice]:
 
 def _unwhitened_variance(linear: SignalTransform, covariance: Tensor, n_chans: int, n_times: int) -> Tensor:
     """Variance of every channel and sample, (n_chans, n_times), after un-whitening channels at each sample."""
-    scale = torch.broadcast_to(linear.scale.double(), (n_chans, n_times))
+    scale = torch.broadcast_to(linear.deviation.double(), (n_chans, n_times))
     blocks = covariance.reshape(n_chans, n_times, n_chans, n_times).diagonal(dim1=1, dim2=3)  # (chan, chan, time)
     scaled = blocks * scale[:, None, :] * scale[None, :, :]
     back = torch.linalg.inv(linear.whitener.double())

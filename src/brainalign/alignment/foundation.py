@@ -284,22 +284,30 @@ class FoundationAligner:
         """
         saved = read_aligner(path, SCHEMA)
         aligner = cls(saved.recipe, seed=saved.seed, device=device)
-        aligner.facts = saved.facts["shape"]
 
         def signal(source: str) -> State:
             held = saved.parts["signal"].items()
             return {k.removeprefix(f"{source}."): v for k, v in held if k.startswith(f"{source}.")}
 
         try:
+            aligner.facts = saved.facts["shape"]
             names = aligner.source_names
             aligner.signal_transforms = {n: SignalTransform.from_tensors(signal(n)) for n in names}
             aligner.target_transform = BandTransform.from_tensors(saved.parts["target"])
+            aligner._check_sizes()
             aligner.model = aligner._build()
             aligner.model.load_state_dict(saved.parts["model"])
-        except (KeyError, RuntimeError) as error:
+        except (AttributeError, IndexError, KeyError, RuntimeError, TypeError, ValueError) as error:
             raise InputError(f"tensors do not fit the recipe ({error})", where=path, hint="train again") from error
         aligner.model.eval()
         return aligner
+
+    def _check_sizes(self) -> None:
+        """Refuse tensors of a file that do not belong together, before they meet a signal."""
+        assert self.target_transform is not None
+        for name, shape in self.facts["sources"].items():
+            self.signal_transforms[name].check_size(shape["n_chans"], shape["n_times"])
+        self.target_transform.check_sizes(self.facts["target_dims"])
 
     def _prepare(
         self,

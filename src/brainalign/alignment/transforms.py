@@ -25,6 +25,7 @@ class SignalTransform:
     Attributes
     ----------
     mean, scale : Tensor of shape (n_chans, n_times or 1)
+        The scale is infinite, and the transformed value 0, where training signals do not vary.
     whitener : Tensor of shape (n_chans, n_chans) or (0, 0)
         Multiplied from the left; empty where noise is not whitened.
     window : (int, int) or None
@@ -68,7 +69,11 @@ class SignalTransform:
         mean, square = total / count, torch.zeros_like(total)
         for chunk in chunks():  # a second pass: squares of raw values would lose the digits of a small deviation
             square += (bare(chunk).double() - mean).square().sum(dim=over, keepdim=True)[0]
-        return cls(bare.sqrt, white, mean.float(), (square / count).sqrt().clamp_min(EPS).float())
+        deviation = (square / count).sqrt()
+        # What never changes carries nothing, and a single deviation in a test signal would be huge. Small is relative,
+        # as recordings in tesla have deviations of 1e-13; what is above EPS is kept beside a channel of larger units.
+        scale = torch.where(deviation > EPS * deviation.max().clamp_max(1), deviation, torch.inf)
+        return cls(bare.sqrt, white, mean.float(), scale.float())
 
     def __call__(self, signals: Tensor) -> Tensor:
         """Transform (n, n_chans, n_times), float32."""
@@ -97,12 +102,31 @@ class SignalTransform:
         """
         return self if window is None else replace(self, window=window_samples(times, window))
 
+    @property
+    def deviation(self) -> Tensor:
+        """What a transformed value of 1 is before scaling, as `scale`; 0 where training signals do not vary."""
+        return self.scale.masked_fill(self.scale.isinf(), 0)
+
     def inverse(self, values: Tensor) -> Tensor:
-        """Back to the recording's units, (n, n_chans, n_times); what lay outside of a window comes back as the mean."""
-        signals = values * self.scale.to(values) + self.mean.to(values)
+        """Back to the recording's units, (n, n_chans, n_times); what lay outside of a window, or did not vary in
+        training, comes back as the mean.
+        """
+        signals = values * self.deviation.to(values) + self.mean.to(values)
         if self.whitener.numel():
             signals = torch.linalg.solve(self.whitener.to(values), signals)
         return signals.clamp_min(0).square() if self.sqrt else signals
+
+    def check_size(self, n_chans: int, n_times: int) -> None:
+        """Refuse to be of other channels or samples.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            If the transform gives other shapes, or cannot take such signals.
+        """
+        found = self(torch.zeros(1, n_chans, n_times)).shape
+        if found != (1, n_chans, n_times):
+            raise ValueError(f"the signal transform gives {tuple(found[1:])}, expected ({n_chans}, {n_times})")
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""
@@ -266,6 +290,18 @@ class BandTransform:
     def sizes(self) -> list[int]:
         """Width of each layer's features after."""
         return [p.components.shape[1] if p.components.numel() else p.mean.shape[0] for p in self.parts]
+
+    def check_sizes(self, sizes: Sequence[int]) -> None:
+        """Refuse to lead to other widths, one a layer.
+
+        Raises
+        ------
+        ValueError, RuntimeError
+            If it does, or its tensors do not fit each other.
+        """
+        found = [tuple(part(torch.zeros(1, dim)).shape) for part, dim in zip(self.parts, self.dims, strict=True)]
+        if found != [(1, size) for size in sizes]:
+            raise ValueError(f"the transform leads to shapes {found}, expected widths {list(sizes)}")
 
     def tensors(self) -> dict[str, Tensor]:
         """What a checkpoint keeps."""

@@ -80,7 +80,8 @@ class Material:
     train_images, held_images : arrays of shape (n, dim), float32
         Image features as the run transforms them, row by row with the signals.
     scale : array of shape (n_chans, n_times)
-        What a z-score of 1 is in the recording's units (square roots, where the run takes them).
+        What a z-score of 1 is in the recording's units (square roots, where the run takes them); 0 where training
+        signals do not vary.
     """
 
     run: Reopened
@@ -132,7 +133,7 @@ def gather(run: Reopened, images: str) -> Material:
         training.numpy(),
         signals.transform(torch.from_numpy(held.signals)).numpy(),
         features.transform(torch.from_numpy(np.asarray(shown, np.float32))).numpy(),
-        signals.transform.scale.numpy(),
+        signals.transform.deviation.numpy(),
     )
 
 

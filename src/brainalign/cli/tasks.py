@@ -82,7 +82,9 @@ def encode(
         str, typer.Option(help="generate: the model's prediction; retrieve: recorded signals.")
     ] = "generate",
     level: Level = 0.95,
-    repetitions: Annotated[int | None, typer.Option(help="Trials that intervals are for; as in training.")] = None,
+    repetitions: Annotated[
+        int | None, typer.Option(help="Trials that intervals are for; as in the test averages, else as in training.")
+    ] = None,
     top: Top = 5,
     pool: Annotated[str, typer.Option(help="Recorded signals to retrieve from: train, validation, test.")] = "test",
     judge: Annotated[str | None, typer.Option(help="Backbone that compares retrieved images; the run's.")] = None,
@@ -234,7 +236,8 @@ def _encoding_words(facts: dict[str, Any]) -> list[str]:
     if scores["note"]:
         lines.append(f"note: {scores['note']}")
     inside = c.percent(scores["inside_interval"])
-    return [*lines, f"recorded values inside the {100 * facts['level']:g} % intervals: {inside}"]
+    which = f"the {100 * facts['level']:g} % intervals for {facts['intervals_are_for']}"
+    return [*lines, f"recorded values inside {which}: {inside}"]
 
 
 def _median_words(name: str, found: dict[str, Any]) -> str:

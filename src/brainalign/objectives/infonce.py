@@ -12,6 +12,7 @@ from brainalign.objectives._cross_entropy import symmetric_cross_entropy
 
 SCALE_MODES = ("fixed", "learned", "softplus", "raw")
 MAX_SCALE = 100.0
+MAX_RAW = math.log(MAX_SCALE) - 1e-6  # in float32 the exponential of the logarithm itself is above 100
 
 
 def info_nce(
@@ -126,13 +127,14 @@ class InfoNCE(nn.Module):
             return nn.functional.softplus(self.raw)
         if self.scale_mode == "raw":
             return self.raw.clamp(min=0.0)
-        scale = self.raw.exp()
-        return scale.clamp(max=MAX_SCALE) if self.scale_mode == "learned" else scale
+        if self.scale_mode != "learned":
+            return self.raw.exp()
+        if self.training:
+            # Brought back, and not to the clamp below but under it: past the clamp the gradient is 0 and would stay so.
+            with torch.no_grad():
+                self.raw.clamp_(max=MAX_RAW)
+        return self.raw.exp().clamp(max=MAX_SCALE)
 
     def forward(self, brain: Tensor, image: Tensor) -> Tensor:
         """The loss of a batch of pairs, both (n, dim), to a tensor of shape ()."""
-        if self.scale_mode == "learned" and self.training:
-            # Brought back here, not only clamped in `scale`: past the clamp the gradient is 0 and would stay so.
-            with torch.no_grad():
-                self.raw.clamp_(max=math.log(MAX_SCALE))
         return info_nce(brain, image, scale=self.scale, normalize_brain=self.normalize_brain, symmetric=self.symmetric)

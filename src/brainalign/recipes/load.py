@@ -135,7 +135,11 @@ def validate_recipe(document: Mapping[str, Any], *, where: object) -> Recipe:
         key = ".".join(
             str(part) for part in first["loc"] if not str(part).startswith(("function-", "literal", "list["))
         )
-        raise InputError(f"{key}: {first['msg']}, got {first.get('input')!r}", where=where) from error
+        said = f"{key}: {first['msg']}" if key else first["msg"].removeprefix("Value error, ")
+        given = first.get("input")
+        if not isinstance(given, Mapping):  # settings that do not go together: the message names them
+            said += f", got {given!r}"
+        raise InputError(said, where=where) from error
 
 
 def recipe_keys(model: type[BaseModel] = Recipe, prefix: str = "") -> Iterator[str]:

@@ -116,6 +116,12 @@ class SignalSettings(Settings):
             raise ValueError("the window's start lies before its end")
         return value
 
+    @model_validator(mode="after")
+    def _noise_of_what_is_whitened(self) -> Self:
+        if self.transform == "sqrt" and self.whiten == "mvnn":
+            raise ValueError("whiten=mvnn knows the noise of signals as recorded and does not go with transform=sqrt")
+        return self
+
 
 class EncoderSettings(Settings):
     """The brain encoder and its own options."""
@@ -187,7 +193,8 @@ class GenerativeSettings(Settings):
     )
     ridge: Literal["validation", "loo"] | float = Field(
         "validation",
-        description="penalty: by validation loss around the leave-one-out optimum, that itself, or a number",
+        description="penalty: by validation loss around the leave-one-out optimum (dual form; the primal form takes "
+        "the optimum), that itself, or a number",
     )
     shrinkage: Literal["validation", "analytic"] | float = Field(
         "validation", description="of the residual covariance towards its diagonal"
@@ -343,10 +350,12 @@ class Recipe(Settings):
     evaluation: EvaluationSettings = EvaluationSettings()
 
     @model_validator(mode="after")
-    def _window_suits(self) -> Self:
+    def _family_suits(self) -> Self:
         if self.family == "generative" and self.signals.window is not None:
             # Samples that are all 0 have no residual variance, and no likelihood.
             raise ValueError("signals.window: a generative model leaves samples out with signals.tmin and signals.tmax")
+        if self.family == "foundation" and self.training.trials == "single":
+            raise ValueError("training.trials: single is not for a foundation model, which takes one signal an image")
         return self
 
     def facts(self) -> dict[str, Any]:

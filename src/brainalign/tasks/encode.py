@@ -19,7 +19,11 @@ Array = NDArray[np.float64]
 
 
 def encode_generate(
-    aligner: Any, images: NDArray[Any], *, level: float = DEFAULT_LEVEL, repetitions: int | None = None
+    aligner: Any,
+    images: NDArray[Any],
+    *,
+    level: float = DEFAULT_LEVEL,
+    repetitions: int | Sequence[int] | None = None,
 ) -> Interval:
     """Predicted signals with predictive intervals, in the units of the recording.
 
@@ -30,8 +34,8 @@ def encode_generate(
         Features as the aligner takes them.
     level : float
         Probability that a recorded value lies inside; each channel and sample by itself.
-    repetitions : int, optional
-        Trials that the recorded average holds; as many as in training where None.
+    repetitions : int or sequence of n_images int, optional
+        Trials that the recorded average holds, of all images or of each; as many as in training where None.
 
     Returns
     -------
@@ -42,13 +46,24 @@ def encode_generate(
     Raises
     ------
     InputError
-        If the model is of another family: it compares images and signals, and maps no image to a signal.
+        If the model is of another family: it compares images and signals, and maps no image to a signal. If there are
+        repetitions of another number of images.
     """
     if not isinstance(aligner, GenerativeAligner):
         text = f"a {aligner.recipe.family} run generates no signal"
         raise InputError(text, where="--how", hint="use --how retrieve, or a run of the recipe generative")
     expected = torch.from_numpy(aligner.predict_transformed(images))
-    return signal_interval(aligner, expected, aligner.noise(repetitions).cpu(), level)
+    if repetitions is None or isinstance(repetitions, int):
+        return signal_interval(aligner, expected, aligner.noise(repetitions).cpu(), level)
+    if len(repetitions) != len(expected):
+        raise InputError(f"repetitions of {len(repetitions)} images, but there are {len(expected)}")
+    counts = np.asarray(repetitions)
+    found = np.empty((3, len(expected), aligner.facts["n_chans"], aligner.facts["n_times"]))
+    for count in np.unique(counts):
+        rows = np.flatnonzero(counts == count)
+        part = signal_interval(aligner, expected[torch.from_numpy(rows)], aligner.noise(int(count)).cpu(), level)
+        found[:, rows] = part.expected, part.low, part.high
+    return Interval(found[0], found[1], found[2], level)
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,11 @@ def encode_run(
     out : path-like
         `.npz` (generated signals as arrays), `.csv`, `.jsonl` or `.json`.
     how : {'generate', 'retrieve'}
-    level, repetitions
+    level
         Of the predictive intervals of generated signals.
+    repetitions : int, optional
+        Trials in the averages that the intervals are for; where None, those of the recorded test averages, and as many
+        as in training for other images.
     top, pool
         How many recorded signals an image, and of which part of the run's split.
     judge : str, optional
@@ -110,12 +113,15 @@ def _generate(
     n_values = len(stimuli) * run.aligner.facts["n_chans"] * run.aligner.facts["n_times"]
     if file.suffix.lower() != ".npz" and n_values > ROWS_MAX:
         raise InputError(f"would have {n_values} rows", where=file, hint="write arrays: --out FILE.npz")
-    made = encode_generate(run.aligner, run.features(stimuli), level=level, repetitions=repetitions)
-    more: dict[str, Any] = {"level": level, "repetitions": repetitions, "scores": None, "test_reads": None}
-    if tested:
-        recorded = run.recorded(TEST)
-        if recorded.stimulus_ids != stimuli.ids:
-            raise InputError("recorded and generated test images differ", where=run.folder, hint="train again")
+    features = run.features(stimuli)
+    recorded = run.recorded(TEST) if tested else None
+    if recorded is not None and recorded.stimulus_ids != stimuli.ids:
+        raise InputError("recorded and generated test images differ", where=run.folder, hint="train again")
+    counts, words = _interval_counts(run.aligner, repetitions, recorded)
+    made = encode_generate(run.aligner, features, level=level, repetitions=counts)
+    more: dict[str, Any] = {"level": level, "repetitions": counts, "intervals_are_for": words}
+    more |= {"scores": None, "test_reads": None}
+    if recorded is not None:
         score = score_encoding(run, made.expected.astype(np.float64), recorded)
         inside = (recorded.signals >= made.low) & (recorded.signals <= made.high)
         more["scores"] = {**score.summary, "inside_interval": float(inside.mean())}
@@ -126,6 +132,22 @@ def _generate(
     else:
         write_rows(file, _long(run, stimuli, made), {**facts, **more})
     return more
+
+
+def _interval_counts(aligner: Any, asked: int | None, recorded: Recorded | None) -> tuple[int | list[int] | None, str]:
+    """Trials in the averages that intervals are for (of all images, of each, or None for as in training), in words."""
+    as_trained = f"averages of as many trials as in training ({aligner.facts['training_repetitions']:.3g})"
+    if aligner.trial_noise is None:
+        return None, f"{as_trained}, the noise of single trials not being known"
+    if asked is not None:
+        return asked, "single trials" if asked == 1 else f"averages of {asked} trials"
+    if recorded is None:
+        return None, as_trained
+    counts = [int(count) for count in recorded.counts]
+    fewest, most = min(counts), max(counts)
+    if fewest == most:
+        return fewest, f"{'single trials' if most == 1 else f'averages of {most} trials'}, as recorded"
+    return counts, f"averages of {fewest} to {most} trials, of each image as recorded"
 
 
 def _times(run: TrainedRun) -> NDArray[np.float64]:
