@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from PIL import Image
 from brainalign.datasets import open_dataset
 from brainalign.datasets.folder import FolderDataset
 from brainalign.errors import InputError
+from brainalign.recordings import recording as recording_module
 
 DOCS = Path(__file__).parents[2] / "docs" / "own-recordings.md"
 IMAGES = ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
@@ -139,6 +142,39 @@ def test_epochs_that_disagree_with_the_yaml(root: Path) -> None:
         FolderDataset(root).recording("01")
 
 
+@pytest.mark.parametrize("suffix", ["fif", "fif.gz"])
+def test_epochs_are_read_in_blocks_and_hold_what_mne_reads(
+    root: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mne = pytest.importorskip("mne")
+    (root / "sub-01" / "signals.npy").unlink()
+    write(root, "dataset.yaml", "modality: eeg\n")
+    n, n_times = 8, 20_000
+    values = np.random.default_rng(0).normal(size=(n, 4, n_times)) * 1e-5
+    info = mne.create_info(["Oz", "EOG", "O1", "Pz"], 1000.0, ["eeg", "eog", "eeg", "eeg"])
+    epochs = mne.EpochsArray(values, info, tmin=-0.1, verbose="error").set_eeg_reference(projection=True)
+    path = root / "sub-01" / f"long-epo.{suffix}"
+    epochs.save(path, verbose="error")
+    whole = mne.read_epochs(path, verbose="error").get_data(copy=False)[:, [0, 2, 3]]
+    monkeypatch.setattr(recording_module, "CHUNK_BYTES", 3 * 8 * 4 * n_times)  # blocks of 3 epochs, the last of 2
+    tracemalloc.start()  # numpy tells it of every array
+    try:
+        recording = FolderDataset(root).recording("01")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_array_equal(recording.read(np.arange(n)), (whole * 1e6).astype(np.float32))
+    assert recording.ch_names == ("Oz", "O1", "Pz")
+    assert peak < 8 * values.size + 4 * values.size
+
+
+def test_epochs_that_end_early_are_damaged(root: Path) -> None:
+    save_epochs(root)
+    path = root / "sub-01" / "pilot-epo.fif"
+    path.write_bytes(path.read_bytes()[:-400])
+    assert [text for text in bad(root) if "pilot-epo.fif: cannot be read by MNE" in text] == bad(root) != []
+
+
 def test_damaged_epochs(root: Path) -> None:
     save_epochs(root)
     path = root / "sub-01" / "pilot-epo.fif"
@@ -198,6 +234,7 @@ def claims(shape: tuple[int, ...]) -> Callable[[Path], None]:
     return apply
 
 
+ALIASES = "- &a{0} [" + ", ".join(["*a{1}"] * 9) + "]\n"
 YAML, CSV, NPY = "dataset.yaml", "sub-01/trials.csv", "sub-01/signals.npy"
 BREAKAGES = {
     "no yaml": (removed(YAML), "dataset.yaml: no such file"),
@@ -213,6 +250,21 @@ BREAKAGES = {
     "list unit": (wrote(YAML, "modality: eeg\nsfreq: 100\ntmin: 0\nunit: [uV]\n"), "unit is ['uV'], expected text"),
     "not yaml": (wrote(YAML, "modality: [eeg\nsfreq: 100\n"), "dataset.yaml: line 2 is not YAML"),
     "yaml object": (wrote(YAML, "modality: !!python/object/apply:os.getcwd []\n"), "dataset.yaml: line 1 is not YAML"),
+    "yaml aliases": (
+        wrote(YAML, "modality: eeg\nname: &a [x, *a]\n"),
+        "dataset.yaml: line 2 is not YAML (an alias stands for itself)",
+    ),
+    "yaml aliases to aliases": (
+        wrote(YAML, "modality: eeg\nname:\n- &a0 [x]\n" + "".join(ALIASES.format(i + 1, i) for i in range(12))),
+        "is not YAML (aliases stand for more than 100000 values)",
+    ),
+    "long value": (wrote(YAML, f"modality: eeg\nname: [{'[x, x], ' * 900}]\n"), "['x', 'x'], ...], expected text"),
+    "no such date": (
+        wrote(YAML, "modality: eeg\nname: 2024-13-45\n"),
+        "dataset.yaml: line 2 is not YAML (month must be in 1..12)",
+    ),
+    "sfreq of 401 digits": (wrote(YAML, f"modality: eeg\nsfreq: {'9' * 401}\n"), "line 2 is not YAML (a number has"),
+    "sfreq of 5001 digits": (wrote(YAML, f"modality: eeg\nsfreq: {'9' * 5001}\n"), "line 2 is not YAML (Exceeds"),
     "empty yaml": (wrote(YAML, "\n"), "dataset.yaml: holds no keys"),
     "latin-1 yaml": (wrote(YAML, "modality: eeg\nname: Mün\n", "latin-1"), "dataset.yaml: line 2 is not UTF-8"),
     "no signals": (removed(NPY), "sub-01: holds no signals.npy and no *-epo.fif"),
@@ -363,8 +415,12 @@ def test_facts_change_with_the_content_not_with_the_place(root: Path, tmp_path: 
     write(moved, "sub-01/trials.csv", TRIALS.replace(",2,", ",3,"))
     changed = FolderDataset(moved).facts()
     assert changed != before
-    np.save(moved / "sub-01" / "signals.npy", signals()[:, :, :-1])
-    assert FolderDataset(moved).facts() not in (before, changed)
+    np.save(moved / "sub-01" / "signals.npy", 1.5 * signals())
+    again = FolderDataset(moved).facts()  # of the same shape and size: filtered anew, for example
+    assert again not in (before, changed)
+    shutil.copytree(moved / "sub-01", moved / "sub-02")
+    assert FolderDataset(moved).facts(["01"]) == again  # whoever comes later does not change a run
+    assert FolderDataset(moved).facts() != again
 
 
 def test_documentation_examples_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,9 @@ import io
 import json
 import os
 import pickle
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -256,6 +258,23 @@ def test_pickles_are_read_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (again.ch_names, again.sfreq, again.tmin) == (first.ch_names, first.sfreq, first.tmin)
 
 
+def test_two_programs_convert_a_pickle_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ubp(root / "sub-01")
+    path = next(p for p in sorted((root / "sub-01").iterdir()) if p.suffix == ".pt")
+    read, calls = store_module.read_part, []
+
+    def slow(path: Path) -> store_module.Part:
+        calls.append(path)
+        time.sleep(0.3)  # the other one arrives meanwhile
+        return read(path)
+
+    monkeypatch.setattr(store_module, "read_part", slow)
+    with ThreadPoolExecutor(2) as pool:
+        parts = list(pool.map(lambda _: store_module.open_part(path, root.parent / "cache"), range(2)))
+    assert calls == [path]
+    np.testing.assert_array_equal(parts[0].trials, parts[1].trials)
+
+
 def test_cache_folder_of_the_environment(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BRAINALIGN_CACHE", str(root.parent / "theirs"))
     official(root / "sub-01")
@@ -347,7 +366,7 @@ def test_nan_in_a_pickle_leaves_nothing_behind(root: Path) -> None:
     np.save(path, content)
     with pytest.raises(InputError, match="image 5, repetition 3, channel 'P7'"):
         opened(root).recording("01")
-    assert not [p for p in (root.parent / "cache").rglob("*") if p.is_file()]
+    assert not [p for p in (root.parent / "cache").rglob("*") if p.is_file() and p.suffix != ".lock"]
 
 
 def rewrite(path: Path, **changes: object) -> None:
@@ -553,3 +572,4 @@ def test_info_and_facts(root: Path) -> None:
     ubp(root / "sub-01")
     facts = opened(root).facts()
     assert (facts["name"], facts["layout"], facts["unit"]) == ("things-eeg2", "ubp", "whitened")
+    assert list(facts["recordings"]) == list(opened(root).subjects)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from brainalign.errors import InputError
+from brainalign.files import fingerprint, sha256_json
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
 
@@ -148,9 +149,30 @@ class Dataset(abc.ABC):
         )
         raise InputError(f"dataset '{name}' cannot be fetched", hint=hint)
 
-    def facts(self) -> dict[str, Any]:
-        """What identifies this data set in a run's hash: its name and any option that changes the data."""
-        return {"name": self.name}
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Files that hold a subject's signals, and those that say how they were made; none where they are computed."""
+        return ()
+
+    def facts(self, subjects: Iterable[str] | None = None) -> dict[str, Any]:
+        """What identifies this data set in a run's hash: its name, options that change the data, and the recordings.
+
+        Parameters
+        ----------
+        subjects : iterable of str, optional
+            Whose recordings count; all by default. A run names those it trains and tests on, so that it stays the same
+            run where others are added.
+
+        Raises
+        ------
+        InputError
+            If a recording cannot be read.
+        """
+        if self.root is None:
+            return {"name": self.name}
+        wanted = sorted(self.subjects if subjects is None else set(subjects))
+        found = {one: [fingerprint(path) for path in self.recording_files(one)] for one in wanted}
+        kept = {one: sha256_json(files) for one, files in found.items() if files}
+        return {"name": self.name} | ({"recordings": kept} if kept else {})
 
     def truth(self, subject: str) -> dict[str, Any] | None:
         """What was planted (virtual data only)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -155,17 +155,24 @@ class FolderDataset(Dataset):
                 good.append(Finding(True, f"sub-{subject}", _describe(recording)))
         return [*good, *(_finding(problem, root) for problem in problems)]
 
-    def facts(self) -> dict[str, Any]:
-        """Name, and a hash of the small files and of the sizes of the large ones."""
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Its signals; further files of epochs that were written in several."""
+        first = _signals_file(self._folder(subject))
+        return tuple(sorted({first, *first.parent.glob(f"{first.stem}-*{first.suffix}")}))
+
+    def facts(self, subjects: Iterable[str] | None = None) -> dict[str, Any]:
+        """Name, recordings, and a hash of the tables and of the sizes of the images."""
         root = self.require_root()
-        small, large = {}, {}
+        wanted = {f"sub-{one}" for one in (self.subjects if subjects is None else subjects)}
+        tables, images = {}, {}
         for path in sorted(p for p in root.rglob("*") if p.is_file() and not p.name.startswith(".")):
             name = path.relative_to(root).as_posix()
-            if path.name in _SMALL_FILES:
-                small[name] = sha256_file(path)
-            elif name.startswith(("images/", "sub-")):
-                large[name] = path.stat().st_size
-        return {"name": self.name, "content": sha256_json([small, large])}
+            above = name.partition("/")[0]
+            if path.name in _SMALL_FILES and (not above.startswith("sub-") or above in wanted):
+                tables[name] = sha256_file(path)
+            elif above == "images":
+                images[name] = path.stat().st_size
+        return super().facts(subjects) | {"content": sha256_json([tables, images])}
 
 
 def _read_recording(
@@ -259,16 +266,15 @@ def _from_epochs(
     except ImportError as error:
         raise InputError("needs MNE", where=path, hint="pip install 'brainalign[meeg]'") from error
     try:
-        epochs = mne.read_epochs(path, verbose="error")
-    except Exception as error:  # a damaged fif file raises errors of many kinds
-        raise InputError(
-            f"cannot be read by MNE ({error})", where=path, hint="save it again with epochs.save"
-        ) from error
-    ids, columns = _shown(trials, len(epochs), path)
-    try:
+        epochs = mne.read_epochs(path, preload=False, verbose="error")
+        ids, columns = _shown(trials, len(epochs), path)
         recording = Recording.from_epochs(epochs, ids, subject=subject, **columns)
     except InputError as error:
         raise InputError(error.problem, where=path, hint=error.hint) from error
+    except Exception as error:  # a damaged fif file raises errors of many kinds, some only where an epoch is read
+        raise InputError(
+            f"cannot be read by MNE ({error})", where=path, hint="save it again with epochs.save"
+        ) from error
     if settings is not None:
         _check_agrees(recording, settings, path)
     return recording if channels is None else _with_channels(recording, channels, path)

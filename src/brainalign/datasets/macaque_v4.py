@@ -146,12 +146,10 @@ class MacaqueV4(Dataset):
         except InputError as error:
             raise InputError(error.problem, where=source, hint=error.hint) from error
 
-    def facts(self) -> dict[str, Any]:
-        """Name and, where raw trials are here (they are read, not the means), their bytes by session."""
-        if self.root is None:
-            return super().facts()
-        raw = {s: self._raw(s).stat().st_size for s in self.subjects if self._raw(s).is_file()}
-        return super().facts() | ({"raw_bytes": raw} if raw else {})
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Raw trials where they are here (they are read, not the means), else the means."""
+        raw = self._raw(subject)
+        return (raw if raw.is_file() else self._averaged(subject),)
 
     @classmethod
     def remote_files(cls, subjects: tuple[str, ...], variant: str | None = None) -> list[RemoteFile]:

@@ -29,10 +29,11 @@ class Job:
     def config_hash(self, session: Session) -> str:
         """sha256 over recipe, data, subject, split and seed: the name of the run (its first 12 digits are enough)."""
         prior = session.prior(self.subject, self.recipe)
+        people = {self.subject, *session.training_subjects(self.subject)}
         return sha256_json(
             {
                 "recipe": self.recipe.facts(),
-                "dataset": session.dataset.facts(),
+                "dataset": session.dataset.facts(people),
                 "subject": self.subject,
                 "training_subjects": session.training_subjects(self.subject),
                 "protocol": session.protocol,

@@ -203,7 +203,7 @@ def _band(parts: Sequence[tuple[Member, Targets]]) -> Targets:
 
 def plan_hash(recipe: Recipe, members: Sequence[Member], seed: int) -> str:
     """sha256 over recipe, members, their splits and the seed: the name of the run."""
-    people = [[m.session.dataset.facts(), m.subject, m.split.fingerprint] for m in members]
+    people = [[m.session.dataset.facts([m.subject]), m.subject, m.split.fingerprint] for m in members]
     return sha256_json({"recipe": recipe.facts(), "members": people, "seed": seed})
 
 

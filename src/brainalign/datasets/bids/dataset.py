@@ -21,7 +21,6 @@ from brainalign.datasets.bids.options import BidsOptions
 from brainalign.datasets.bids.raw import UNITS
 from brainalign.datasets.bids.store import Piece, join_pieces, open_piece
 from brainalign.errors import InputError
-from brainalign.files import sha256_file, sha256_json
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
 
@@ -213,18 +212,9 @@ class BidsDataset(Dataset):
 
         return check_dataset(self)
 
-    def facts(self) -> dict[str, Any]:
-        """Name with options, a hash of the tables, and sizes of the recordings."""
-        if self.root is None:
-            return super().facts()
-        small, large = {}, {}
-        for path in sorted({path for run in self.runs for path in run.parts()}):
-            name = path.relative_to(self.root).as_posix()
-            if path.suffix in (".tsv", ".json"):
-                small[name] = sha256_file(path)
-            else:
-                large[name] = path.stat().st_size
-        return super().facts() | {"content": sha256_json([small, large])}
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Signals, events and sidecars of all its runs."""
+        return tuple(sorted({path for run in self.runs if run["sub"] == subject for path in run.parts()}))
 
     def prepare(self, progress: Callable[[int, int], None] | None = None) -> None:
         """Nothing: images are there, and epochs are cut when a subject is opened."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -241,16 +241,17 @@ class EEGImageNet(Dataset):
         """
         raise InputError("dataset 'eeg-imagenet' cannot be fetched", hint=HOW_TO_GET)
 
-    def facts(self) -> dict[str, Any]:
-        """Name, the files of signals and splits, and the size of the former."""
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """The one file of all subjects."""
+        return (self._signals,)
+
+    def facts(self, subjects: Iterable[str] | None = None) -> dict[str, Any]:
+        """Name, recordings, and the files of signals and splits."""
         if self.root is None:
-            return super().facts()
+            return super().facts(subjects)
         splits = self._splits_file()
-        return super().facts() | {
-            "signals": self._signals.name,
-            "signals_mib": round(self._signals.stat().st_size / 2**20),
-            "splits": splits.name if splits else "",
-        }
+        names = {"signals": self._signals.name, "splits": splits.name if splits else ""}
+        return super().facts(subjects) | names
 
 
 def _describe(items: Items) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -210,12 +210,16 @@ class NSD(Dataset):
         """
         raise InputError("dataset 'nsd' cannot be fetched: an agreement comes first", hint=HOW_TO_GET)
 
-    def facts(self) -> dict[str, Any]:
-        """Name, and the number of sessions of every subject here: with more, other images are tested."""
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Its betas, session after session."""
+        return tuple(sorted(beta_folder(self.require_root(), subject).glob("betas_session*.hdf5")))
+
+    def facts(self, subjects: Iterable[str] | None = None) -> dict[str, Any]:
+        """Name, recordings, and the number of sessions of every subject here: with more, other images are tested."""
         if self.root is None:
-            return super().facts()
+            return super().facts(subjects)
         sessions = {s: len(list(beta_folder(self.root, s).glob("betas_session*.hdf5"))) for s in self.subjects}
-        return super().facts() | {"sessions": sessions}
+        return super().facts(subjects) | {"sessions": sessions}
 
 
 def _check_table(root: Path) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -239,13 +240,18 @@ class ThingsEEG2(Dataset):
 
         return remote_files(cls, subjects, variant)
 
-    def facts(self) -> dict[str, Any]:
-        """Name, layout, unit and size: preprocessings differ in channels, sampling rate and precision."""
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Training and test trials, and what `brainalign prepare` says of them."""
+        _, *parts = self._files(subject)
+        said = parts[0].parent / "info.json"
+        return (*parts, said) if said.is_file() else tuple(parts)
+
+    def facts(self, subjects: Iterable[str] | None = None) -> dict[str, Any]:
+        """Name, layout, unit and recordings."""
         if self.root is None or not self.subjects:
-            return super().facts()
-        layout, train, _ = self._files(self.subjects[0])
-        size = round(train.stat().st_size / 2**20)
-        return super().facts() | {"layout": layout, "unit": self._unit(self.subjects[0]), "train_mib": size}
+            return super().facts(subjects)
+        layout, unit = self._files(self.subjects[0])[0], self._unit(self.subjects[0])
+        return super().facts(subjects) | {"layout": layout, "unit": unit}
 
 
 class _Stacked:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
@@ -150,11 +150,9 @@ class ThingsFMRI(Dataset):
 
         return remote_files(cls, subjects, variant)
 
-    def facts(self) -> dict[str, Any]:
-        """Name, and the size of the first subject's betas: other versions differ in it."""
-        if self.root is None or not self.subjects:
-            return super().facts()
-        return super().facts() | {"betas_mib": round(self._found[self.subjects[0]].responses.stat().st_size / 2**20)}
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Its betas."""
+        return (self._found[subject].responses,)
 
 
 def _stems(trials: pd.DataFrame) -> list[str]:

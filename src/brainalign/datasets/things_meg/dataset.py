@@ -149,12 +149,9 @@ class ThingsMEG(Dataset):
 
         return remote_files(cls, subjects, variant)
 
-    def facts(self) -> dict[str, Any]:
-        """Name, and the size of the first subject's first part: other preprocessings differ in it."""
-        if self.root is None or not self.subjects:
-            return super().facts()
-        first = subject_files(self.require_root(), self.subjects[0]).parts[0]
-        return super().facts() | {"first_part_mib": round(first.stat().st_size / 2**20)}
+    def recording_files(self, subject: str) -> tuple[Path, ...]:
+        """Its epochs, part after part."""
+        return tuple(subject_files(self.require_root(), subject).parts)
 
 
 def sensor_table(ch_names: tuple[str, ...]) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -143,8 +143,8 @@ class VirtualDataset(Dataset):
             Finding(True, str(folder), f"{there} of {total} pictures{note}"),
         ]
 
-    def facts(self) -> dict[str, Any]:
-        """Name and every option that changes the data."""
+    def facts(self, subjects: Iterable[str] | None = None) -> dict[str, Any]:
+        """Name and every option that changes the data; all subjects follow from them."""
         return {
             "name": self.name,
             "virtual": True,
