@@ -26,13 +26,15 @@ def parse_options(words: Sequence[str] | None) -> dict[str, Any]:
     """
     import yaml
 
+    from brainalign.plain_yaml import parse_yaml
+
     found = {}
     for word in words or ():
         key, mark, value = word.partition("=")
         if not mark or not key:
             raise InputError(f"'{word}' is not key=value", where="--data-option", hint=HINT)
         try:
-            found[key] = value if re.fullmatch(r"0\d+", value) else yaml.safe_load(value)
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            found[key] = value if re.fullmatch(r"0\d+", value) else parse_yaml(value)
+        except yaml.YAMLError as error:
             raise InputError(f"'{value}' is no value of '{key}'", where="--data-option", hint=HINT) from error
     return found

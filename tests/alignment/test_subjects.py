@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from brainalign.alignment import ContrastiveAligner, Targets
-from brainalign.alignment.preparation import Preparation
+from brainalign.alignment.preparation import Preparation, check_alike
+from brainalign.errors import InputError
 from brainalign.protocols import Split
 from brainalign.recipes import load_recipe
 from brainalign.recordings import Recording
@@ -100,3 +101,26 @@ def test_validation_is_the_mean_over_subjects(people):
     fit = aligner.fit(recordings[:3], {"image": targets}, SPLIT)
     scores = [top1(aligner, recording, targets, SPLIT.validation) for recording in recordings[:3]]
     assert fit.chosen["validation_top1"] == pytest.approx(np.mean(scores), abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("axis", "words"),
+    [
+        ({"sfreq": 200.0}, "subjects 1 and 2 differ: samples at 100 Hz from -0.1 s and 200 Hz from -0.1 s"),
+        ({"tmin": 0.0}, "subjects 1 and 2 differ: samples at 100 Hz from -0.1 s and 100 Hz from 0 s"),
+        ({"tmin": -0.106}, "100 Hz from -0.106 s"),
+        ({"tmin": -0.104}, None),  # less than half a sample apart: rates that were rounded
+        ({}, None),
+    ],
+)
+def test_subjects_with_other_time_axes_do_not_train_one_encoder(rng, axis, words):
+    given = {"modality": "eeg", "sfreq": 100.0, "tmin": -0.1}
+    signals = rng.normal(size=(4, 2, 20))
+    one = Recording.from_arrays(signals, list("abab"), subject="1", **given)
+    two = Recording.from_arrays(signals, list("abab"), subject="2", **given | axis)
+    if words is None:
+        check_alike([one, two])
+        return
+    with pytest.raises(InputError) as caught:
+        check_alike([one, two])
+    assert words in str(caught.value) and "\n" not in str(caught.value)

@@ -162,3 +162,16 @@ def test_noise_covariance_recovers_the_noise_and_not_the_signal(rng):
     np.testing.assert_allclose(white @ found @ white.T, np.eye(2), atol=1e-8)
     with pytest.raises(InputError, match="no training image was repeated"):
         noise_covariance(Recording.from_arrays(x[:2], ["a", "b"], modality="eeg", sfreq=1.0), ["a", "b"])
+
+
+@pytest.mark.parametrize("n_images", [400, 401, 799, 1200])
+def test_noise_is_taken_from_at_most_400_images(rng, n_images, monkeypatch):
+    names = [f"i{i}" for i in range(n_images)]
+    recording = Recording.from_arrays(rng.normal(size=(2 * n_images, 2, 1)), names * 2, modality="fmri")
+    read = []
+    trials_of, whole = Recording.trials_of, Recording.read
+    monkeypatch.setattr(Recording, "read", lambda self, rows: read.append(rows) or whole(self, rows))
+    noise_covariance(recording, names)
+    step = int(np.ceil(n_images / 400))
+    assert [list(rows) for rows in read] == [list(trials_of(recording, name)) for name in names[::step]]
+    assert len(read) <= 400

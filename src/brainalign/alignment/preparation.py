@@ -194,7 +194,7 @@ def check_alike(recordings: Sequence[Recording]) -> None:
     Raises
     ------
     InputError
-        If there is none, or channels or samples differ.
+        If there is none, or channels, samples or their times differ.
     """
     if not recordings:
         raise InputError("no recording to train on", hint="a protocol that leaves a subject out needs at least two")
@@ -206,6 +206,17 @@ def check_alike(recordings: Sequence[Recording]) -> None:
                 f"samples and {other.n_chans} x {other.n_times}, or other channel names",
                 hint="choose channels that all have with signals.channels, or train subjects apart",
             )
+        late = abs(other.tmin - first.tmin) > 0.5 / (first.sfreq or 1.0)
+        if other.sfreq != first.sfreq or (first.n_times > 1 and late):
+            raise InputError(
+                f"subjects {first.subject} and {other.subject} differ: samples at {_axis(first)} and {_axis(other)}",
+                hint="cut all subjects at one rate from one start, or train subjects apart",
+            )
+
+
+def _axis(recording: Recording) -> str:
+    rate = f"{recording.sfreq:g} Hz" if recording.sfreq else "no rate"
+    return f"{rate} from {recording.tmin:g} s"
 
 
 def mean_noise(recordings: Sequence[Recording], ids: Sequence[str]) -> NDArray[np.float64]:

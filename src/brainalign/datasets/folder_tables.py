@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -19,6 +20,7 @@ import pandas as pd
 import yaml
 
 from brainalign.errors import InputError, unknown_name
+from brainalign.plain_yaml import parse_yaml
 from brainalign.recordings.trials import MODALITIES, TRIAL_COLUMNS
 from brainalign.stimuli import StimulusSet
 
@@ -112,8 +114,8 @@ def read_settings(root: Path, report: Report) -> Settings:
     """
     path = root / SETTINGS_FILE
     try:
-        content = yaml.safe_load(read_small(path))
-    except (yaml.YAMLError, RecursionError) as error:
+        content = parse_yaml(read_small(path))
+    except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1} " if mark else ""
         problem = f"{line}is not YAML ({getattr(error, 'problem', error)})"
@@ -123,7 +125,7 @@ def read_settings(root: Path, report: Report) -> Settings:
     known = tuple(Settings.__dataclass_fields__)
     for key in content:
         if key not in known:
-            report(unknown_name("key", str(key), known, where=path))
+            report(unknown_name("key", str(key)[:80], known, where=path))
     given = {key: content[key] for key in known if content.get(key) is not None}
     values: dict[str, Any] = {key: attempt(report, _setting, key, value, path) for key, value in given.items()}
     if "modality" not in given:
@@ -138,10 +140,11 @@ def _setting(key: str, value: Any, path: Path) -> Any:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
         if not number or (key == "sfreq" and value <= 0):
             wanted, example = ("a positive number of Hz", 250) if key == "sfreq" else ("a number of seconds", -0.2)
-            raise InputError(f"{key} is {value!r}, expected {wanted}", where=path, hint=f"for example {key}: {example}")
+            problem = f"{key} is {reprlib.repr(value)}, expected {wanted}"
+            raise InputError(problem, where=path, hint=f"for example {key}: {example}")
         return float(value)
     if not isinstance(value, str):
-        raise InputError(f"{key} is {value!r}, expected text", where=path, hint="put it in quotes")
+        raise InputError(f"{key} is {reprlib.repr(value)}, expected text", where=path, hint="put it in quotes")
     if key == "modality" and value not in MODALITIES:
         raise unknown_name("modality", value, MODALITIES, where=path)
     return value

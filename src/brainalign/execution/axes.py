@@ -15,6 +15,7 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.execution.job import Job
 from brainalign.execution.session import Session
 from brainalign.files import sha256_json
+from brainalign.plain_yaml import parse_yaml
 from brainalign.recipes import Recipe, recipe_keys, validate_recipe
 from brainalign.recipes.load import FULL, ablate, recipe_ablations, reset_options
 
@@ -91,7 +92,10 @@ def _values(listed: str, *, as_text: bool = False) -> Iterator[Any]:
         elif span := re.fullmatch(r"(\d+)-(\d+)", word):
             yield from range(int(span[1]), int(span[2]) + 1)
         else:
-            yield yaml.safe_load(word)
+            try:
+                yield parse_yaml(word)
+            except yaml.YAMLError as error:
+                raise InputError(f"'{word}' is not YAML", where="--over", hint="quote it") from error
 
 
 def _default_values(name: str, session: Session, recipe: Recipe, subject: str) -> tuple[Any, ...]:

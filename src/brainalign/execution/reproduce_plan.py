@@ -17,6 +17,7 @@ from brainalign.errors import InputError, unknown_name
 from brainalign.execution.cells import Place
 from brainalign.features.aliases import ALIASES, resolve_alias
 from brainalign.features.sources import parse_id
+from brainalign.plain_yaml import parse_yaml
 from brainalign.protocols.registry import PROTOCOLS
 from brainalign.protocols.split import check_index
 from brainalign.recipes import load_recipe, recipe_names
@@ -222,7 +223,12 @@ def _candidates(way: Way, kinds: set[Any], stand_in: str | None, wishes: Wishes)
     """Layers of a sweep; another model than the paper's has other stages, so depths stand in for them."""
     asked = settings_of(wishes.settings).get(CANDIDATES)
     if asked is not None:
-        value = yaml.safe_load(asked)
+        try:
+            value = parse_yaml(asked)
+        except yaml.YAMLError as error:
+            raise InputError(
+                f"'{asked[:80]}' is no list of layers", where=CANDIDATES, hint="for example [3, 6]"
+            ) from error
         found = value if isinstance(value, list) else [value]
     else:
         found = list(SUBSTITUTE_LAYERS if stand_in or not way.layers else way.layers)

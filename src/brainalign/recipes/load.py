@@ -14,6 +14,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from brainalign.errors import InputError, unknown_name
+from brainalign.plain_yaml import parse_yaml
 from brainalign.recipes.recipe import Recipe
 
 RECIPE_BYTES_MAX = 2**20
@@ -169,10 +170,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         if path.stat().st_size > RECIPE_BYTES_MAX:
             raise InputError("is larger than 1 MiB", where=path, hint="this is not a recipe")
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot be read ({error.strerror})", where=path, hint="check the path") from error
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"is not plain YAML ({error})", where=path, hint="see a run's recipe.yaml") from error
     if not isinstance(document, dict):
         raise InputError("is not a mapping of settings", where=path, hint="see a run's recipe.yaml")
@@ -198,7 +199,7 @@ def _parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         if not mark or not key.strip():
             raise InputError(f"'{text}' is not key=value", where="--set", hint="for example --set training.epochs=50")
         try:
-            parsed = yaml.safe_load(value)
+            parsed = parse_yaml(value)
         except yaml.YAMLError as error:
             raise InputError(f"the value of '{key}' is not YAML", where="--set", hint="quote it") from error
         parts = key.strip().split(".")

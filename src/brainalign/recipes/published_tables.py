@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from brainalign.errors import InputError, unknown_name
+from brainalign.plain_yaml import parse_yaml
 
 TABLE_BYTES_MAX = 2**20
 RETRIEVAL_METRICS = ("top1", "top5")
@@ -249,8 +250,8 @@ def _read(path: Path) -> str:
 
 def _document(text: str, where: str) -> Document:
     try:
-        content = yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError) as error:
+        content = parse_yaml(text)
+    except yaml.YAMLError as error:
         raise InputError(f"is not plain YAML ({error})", where=where, hint="see recipes/published") from error
     try:
         return Document.model_validate(content)

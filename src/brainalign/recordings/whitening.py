@@ -33,9 +33,8 @@ def noise_covariance(recording: Recording, stimulus_ids: Sequence[str]) -> NDArr
     repeated = [name for name in stimulus_ids if len(recording.trials_of(name)) > 1]
     if not repeated:
         raise InputError("no training image was repeated, so the noise is not known", hint="set signals.whiten=none")
-    step = max(1, len(repeated) // MAX_STIMULI)
     residuals = []
-    for name in repeated[::step]:
+    for name in repeated[:: -(-len(repeated) // MAX_STIMULI)]:
         trials = recording.read(recording.trials_of(name)).astype(np.float64)
         # n / (n - 1): residuals around a mean of n trials are smaller than the noise.
         around = (trials - trials.mean(axis=0)) * np.sqrt(len(trials) / (len(trials) - 1))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from brainalign.datasets.things_eeg2.layouts import Part, read_part
 from brainalign.errors import InputError
 from brainalign.files import atomic_write, read_json, sha256_json, write_json
+from brainalign.locks import locked
 
 SCHEMA = "brainalign.things-eeg2/1"
 CHUNK_BYTES = 64 * 2**20
@@ -35,14 +36,15 @@ def open_part(path: Path, cache_dir: Path) -> Part:
         If the file cannot be used, holds NaN or infinity, or the cache cannot be written.
     """
     folder = cache_dir / "derived" / "things-eeg2" / _key(path)
-    record = _read_record(folder)
-    if record is None:
-        part = read_part(path)
-        _keep(part, path, folder)
-        if part.in_place:
-            return part
-        del part  # the whole file is in memory: let go of it, the copy on disk is mapped below
-        record = _read_record(folder) or {}
+    with locked(folder.with_suffix(".lock")):
+        record = _read_record(folder)
+        if record is None:
+            part = read_part(path)
+            _keep(part, path, folder)
+            if part.in_place:
+                return part
+            del part  # the whole file is in memory: let go of it, the copy on disk is mapped below
+            record = _read_record(folder) or {}
     if record.get("in_place"):
         return read_part(path)
     try:
