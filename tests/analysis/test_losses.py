@@ -33,11 +33,13 @@ def steps_of(seed, n_epochs=10, steps=3):
     return pd.DataFrame(rows)
 
 
-def write_made(folder, template, subject, seed, *, n_epochs=10, settings=()):
-    folder.mkdir(parents=True)
+def write_made(folder, template, subject, seed, *, n_epochs=10, settings=(), **facts):
+    folder.mkdir(parents=True, exist_ok=True)
     recipe = load_recipe("neuroalign", modality="eeg", overrides=list(settings))
     (folder / "recipe.yaml").write_text(save_recipe(recipe.with_target(layer=seed, pooling="mean")))
-    (folder / "result.json").write_text(json.dumps(template | {"subject": subject, "seed": seed, "modality": "eeg"}))
+    (folder / "result.json").write_text(
+        json.dumps(template | {"subject": subject, "seed": seed, "modality": "eeg"} | facts)
+    )
     steps = steps_of(100 * int(subject) + seed, n_epochs)
     steps.to_csv(folder / "steps.csv", index=False)
     return steps
@@ -76,6 +78,65 @@ def test_early_against_late_is_counted(tmp_path, template):
     assert change["last_fifth"] == pytest.approx(np.mean([w[-2:].mean() for w in by_epoch]))
     assert (change["runs_falling"], change["runs_rising"]) == (2, 0)
     assert any("both are so here" in f.text for f in found.findings)
+
+
+def test_seeds_are_held_against_the_published_spread(tmp_path, template):
+    for seed in range(2):
+        write_made(tmp_path / f"s{seed}", template, "1", seed)
+    found = analyze("losses", [tmp_path / "s0", tmp_path / "s1"])
+    assert found.facts["Seeds a subject"] == "2"
+    (spread,) = [f.text for f in found.findings if "Subject 1" in f.text]
+    assert "over 2 seeds the" in spread and "NeuroAlign states below 0.1, here that is so" in spread
+    assert "over 2 seeds" in found.figures[0].caption
+
+
+def test_runs_that_differ_in_more_are_not_called_seeds(tmp_path, template):
+    """One seed on two splits and layers says nothing of seeds."""
+    for split in range(2):
+        target = template["target"] | {"layers": [str(split)]}
+        write_made(tmp_path / f"s{split}", template, "1", 0, split=split, target=target)
+    found = analyze("losses", [tmp_path / "s0", tmp_path / "s1"])
+    assert found.facts["Runs a subject"] == "2, differing in split and layer"
+    assert "Seeds a subject" not in found.facts
+    (spread,) = [f.text for f in found.findings if "Subject 1" in f.text]
+    assert "over 2 runs that differ in split and layer the" in spread and "NeuroAlign" not in spread
+    assert "seeds" not in found.figures[0].caption
+    assert found.numbers["largest_sd_over_seeds"] is None
+    assert found.numbers["largest_sd_over_other_runs"]["1"]["differ_in"] == ["split", "layer"]
+    assert any(f.kind == "not measured" and "the seed alone" in f.text for f in found.findings)
+
+
+def test_seeds_of_several_subjects_are_named_so_when_all_are(tmp_path, template):
+    for subject, seed, split in (("1", 0, 0), ("1", 1, 0), ("2", 0, 0), ("2", 0, 1)):
+        write_made(tmp_path / f"{subject}-{seed}-{split}", template, subject, seed, split=split)
+    found = analyze("losses", sorted(path for path in tmp_path.iterdir() if path.name[1] == "-"))
+    assert found.facts["Runs a subject"] == "2, differing in seed and split"
+    assert (list(found.numbers["largest_sd_over_seeds"]), list(found.numbers["largest_sd_over_other_runs"])) == (
+        ["1"],
+        ["2"],
+    )
+    (each,) = [figure for figure in found.figures if figure.name == "losses-weight-subjects"]
+    assert "over 2 runs." in each.caption
+
+
+def test_a_weight_that_stays_is_said_to_stay(tmp_path, template):
+    for seed in range(2):
+        table = write_made(tmp_path / f"s{seed}", template, "1", seed)
+        table["weight_image_text"] = 0.1 + 0.2
+        table.to_csv(tmp_path / f"s{seed}/steps.csv", index=False)
+    found = analyze("losses", [tmp_path / "s0", tmp_path / "s1"])
+    (said,) = [f.text for f in found.findings if "0.300" in f.text]
+    assert said.endswith("is 0.300 in the first and the last fifth of training (in every run).")
+
+
+def test_of_a_sweep_that_compares_methods_the_first_is_taken(tmp_path, template, make_sweep):
+    hits = {("m1", seed): {"1": [1.0, 0.0] * 10} for seed in (0, 1)}
+    folder = make_sweep(tmp_path / "sweep", hits, ablated={"no-text": hits})
+    for run in sorted((folder / "runs").iterdir()):
+        settings = ["training.lr=0.01"] if run.name.endswith("no-text") else []
+        write_made(run, template, "1", int("seed-1" in run.name), settings=settings)
+    found = analyze("losses", [folder])
+    assert (found.numbers["n_runs"], found.facts["Seeds a subject"]) == (2, "2")
 
 
 def test_subjects_are_averaged_over_their_seeds_first(tmp_path, template):

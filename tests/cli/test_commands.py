@@ -9,7 +9,7 @@ import sys
 
 import numpy as np
 import pytest
-from tests_support import FAST
+from tests_support import FAST, write_own
 
 from brainalign.cli.main import app, run
 from brainalign.evaluation.result import read_predictions
@@ -177,6 +177,25 @@ def test_compare_runs_report_features_and_cache(own, tmp_path, capsys):
     assert (tmp_path / "third.html").read_bytes() == (tmp_path / "again.html").read_bytes()
     assert run(["report", str(tmp_path / "a"), "--out", str(tmp_path / "fourth.html"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"report": str(tmp_path / "fourth.html"), "figures": []}
+    page = ["report", str(tmp_path / "a"), "--out", str(tmp_path / "pictures.html"), "--root"]
+    assert run([*page, str(own)]) == 0
+    assert "data:image/jpeg" in (tmp_path / "pictures.html").read_text()
+    assert "data:image/jpeg" not in (tmp_path / "again.html").read_text()  # nobody said where the pictures are
+    capsys.readouterr()
+    (tmp_path / "pictures.html").unlink()
+    write_own(tmp_path / "other")
+    for folder, said in (("other", "holds the data set 'other', the run's is 'own'"), ("none", "is not a folder")):
+        assert run([*page, str(tmp_path / folder)]) == 2
+        shown = capsys.readouterr().err
+        assert said in shown and shown.count("\n") == 1, shown
+        assert run(["stack", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "both"), *page[-1:],
+                    str(tmp_path / folder)]) == 2  # fmt: skip
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "pictures.html").exists() and not (tmp_path / "both").exists()
+    stack = ["stack", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "both"), "--root", str(own)]
+    assert run(stack) == 0
+    capsys.readouterr()
+    assert "data:image/jpeg" in (tmp_path / "both/report.html").read_text()
     assert run(["cache", "list", "--json"]) == 0
     assert any(entry["kind"] == "features" for entry in json.loads(capsys.readouterr().out))
 

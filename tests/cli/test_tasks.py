@@ -162,6 +162,22 @@ def test_convert_new_signals_is_not_scored(trained, tmp_path, capsys):
     assert len(read(out)) == 16
 
 
+def test_the_page_calls_scores_what_they_are(trained, tmp_path):
+    """The similarity of ridge is a cosine times a scale; only that of a contrastive run is a cosine."""
+    command = ["train", "ridge", "--dataset", str(trained / "own"), "--subject", "01", "--out", str(tmp_path / "ridge"),
+               "-q", "--device", "cpu", *FAST, "--set", "target.layer=0"]  # fmt: skip
+    assert run(command) == 0
+    out, pages = tmp_path / "found.html", {}
+    for name, folder in (("ridge", str(tmp_path / "ridge")), ("con", "RUNS/con"), ("gen", "RUNS/gen")):
+        assert run(words(trained, ["decode", folder, *DECODE[2:], "--out", "OUT"], out)) == 0
+        pages[name] = out.read_text(encoding="utf-8")
+    assert (
+        "Numbers: scaled cosine similarity." in pages["ridge"] and 'quiet">scaled cosine similarity ' in pages["ridge"]
+    )
+    assert "Numbers: cosine similarity." in pages["con"] and 'quiet">cosine similarity ' in pages["con"]
+    assert "cosine" not in pages["gen"] and 'quiet">p = ' in pages["gen"]
+
+
 BAD = {
     "no run": (["decode", "RUNS/own", *DECODE[2:], "--out", "OUT/x.csv"], "is not the folder of a run"),
     "no gallery": ([*DECODE[:4], "--gallery", "RUNS/none", "--out", "OUT/x.csv"], "is not a folder"),
@@ -173,6 +189,14 @@ BAD = {
     "truth": ([*DECODE, "--truth", "RUNS/own/dataset.yaml", "--out", "OUT/x.csv"], "names 2 images for 8 signals"),
     "signals": (["decode", "RUNS/other", *DECODE[2:], "--out", "OUT/x.csv"], "has 24 channels, the run takes 15"),
     "mask": ([*DECODE, "--mask", "RUNS/new.npy", "--out", "OUT/x.csv"], "a mask is for volumes"),
+    "options without signals": (
+        [*CONVERT, "--sfreq", "100", "--out", "OUT/x.csv"],
+        "--sfreq: is for new signals, and none are given",
+    ),
+    "root of no target": (
+        ["convert", "RUNS/gen", "--target-root", "RUNS/own", "--out", "OUT/x.csv"],
+        "--target-root: is for the data of a target's run",
+    ),
     "generate": (["encode", "RUNS/con", *ENCODE[2:], "--out", "OUT/x.npz"], "a contrastive run generates no signal"),
     "how": ([*ENCODE, "--how", "retreive", "--out", "OUT/x.csv"], "did you mean 'retrieve'"),
     "pool": ([*ENCODE, "--how", "retrieve", "--pool", "tset", *ROOT, "--out", "OUT/x.csv"], "did you mean 'test'"),

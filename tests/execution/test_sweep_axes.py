@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tests_support import FAST, write_own
 
+from brainalign.analysis import analyze
 from brainalign.errors import InputError
 from brainalign.evaluation.comparison import compare_runs, runs_of
 from brainalign.evaluation.hits import hits_of_run
@@ -21,6 +22,7 @@ from brainalign.execution.runs import rebuild_report
 from brainalign.execution.sweep import Row, _against_layers, sweep
 from brainalign.execution.train import open_session, resolve_recipe, train
 from brainalign.recipes import load_recipe
+from brainalign.report.analysis_page import write_analysis
 from brainalign.report.words import points
 
 SETTINGS = FAST[1::2]
@@ -106,6 +108,28 @@ def test_the_closed_form_run_says_what_it_chose(runs):
     posterior = np.exp(stored) / np.exp(stored).sum(1, keepdims=True)
     truth = -np.log(np.diag(posterior)).mean()
     assert result.calibration.log_loss == pytest.approx(truth, rel=1e-4)
+
+
+@pytest.mark.parametrize("recipe", ["generative", "ridge"])
+def test_layers_of_closed_form_families_have_no_training_loss(own, tmp_path, shared_cache, recipe):
+    sweep(
+        recipe, over=["layer=0,1,2"], dataset=own, out=tmp_path / "s", settings=SETTINGS, cache=shared_cache,
+        device="cpu",
+    )  # fmt: skip
+    found = analyze("layers", [tmp_path / "s"], {"n_resamples": 100})
+    points = found.numbers["curves"][0]["points"]
+    for point, row in zip(points, table(tmp_path / "s"), strict=True):
+        chosen = read_result(tmp_path / "s" / row["run"]).selection.settings
+        with open(tmp_path / "s" / row["run"] / "history.csv", newline="") as file:
+            tried = [{k: float(v) for k, v in line.items()} for line in csv.DictReader(file)]
+        (loss,) = {t["validation_loss"] for t in tried if all(t.get(k, v) == v for k, v in chosen.items())}
+        assert point["validation_loss"] == pytest.approx(loss)
+        assert point["train_loss"] is None
+    (losses,) = [figure for figure in found.figures if figure.name == "losses"]
+    assert {row["quantity"] for row in losses.rows} == {"validation_loss"}
+    assert "Contrastive" not in losses.caption
+    assert any(f.kind == "not measured" and f.text.startswith("Training loss") for f in found.findings)
+    assert write_analysis(found, tmp_path / "page")
 
 
 def test_comparing_sweeps_pools_their_chosen_rows(runs, tmp_path):

@@ -133,6 +133,22 @@ def test_dialog_by_keyboard(look, run_page):
     watched.quiet()
 
 
+def test_no_channel_is_a_formula_in_a_saved_table(look, make_run, tmp_path):
+    make_run(tmp_path / "run")
+    names = ("=1+1", "+A1", "-A1", "@SUM(1)", "\t=1", "-0.5", "Oz")
+    values = np.random.default_rng(3).normal(0, 4, (N, 7, 1)).astype(np.float32)
+    write_query_signals(tmp_path / "run", values, Channels(names, None, None, "spikes / s", "spikes"))
+    watched = look(write_run_report(tmp_path / "run", None))
+    page = watched.page
+    page.locator("#gallery-list button").first.click()
+    with page.expect_download() as waiting:
+        page.locator("#gallery-query [data-part=save]").click()
+    rows = list(csv.reader(io.StringIO(Path(waiting.value.path()).read_text(), newline="")))[1:]
+    assert [row[0] for row in rows] == ["'=1+1", "'+A1", "'-A1", "'@SUM(1)", "'\t=1", "-0.5", "Oz"]
+    assert any(row[1].startswith("-") for row in rows)
+    watched.quiet()
+
+
 def test_signals_without_time_are_bars(look, make_run, tmp_path):
     make_run(tmp_path / "run")
     values = fill(tmp_path / "run", 1)

@@ -130,7 +130,7 @@ def test_decode_page(look, shown, tmp_path):
         for place in range(4)
     ]
     facts = {"family": "contrastive", "n_gallery": 60, "recipe": "made", "virtual": True, "run": "run"}
-    facts |= {"scores_in_words": ["Top-1 33.3 %."], "notes": ["The gallery is small."]}
+    facts |= {"score_is": "cosine similarity", "scores_in_words": ["Top-1 33.3 %."], "notes": ["The gallery is small."]}
     truth = [shown.ids[0], shown.ids[2], shown.ids[9]]
     accessible(look, write_decode_page(tmp_path / "decoded.html", rows, shown, facts, truth=truth))
 

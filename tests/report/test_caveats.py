@@ -85,6 +85,21 @@ def test_openings(result_of):
     assert "3 times" in found(again, "Test set opened again")[0].text
 
 
+def test_what_was_frozen_is_what_was_chosen(result_of):
+    chosen = result_of()
+    selection = chosen.selection.model_dump()
+    last = result_of(selection=selection | {"metric": "last epoch"})
+    closed = result_of(selection=selection | {"epoch": None, "settings": {"ridge": 1.0}})
+    texts = [found(run_caveats(r), "Test set opened once")[0].text for r in (chosen, last, closed)]
+    assert [text.partition(" were frozen")[0] for text in texts] == [
+        "Epoch, layer and pooling",
+        "Layer and pooling",
+        "Settings, layer and pooling",
+    ]
+    assert ["last epoch was taken" in text for text in texts] == [False, True, False]
+    assert not found(run_caveats(last, last_epoch=24), "Training may be too short")
+
+
 def test_confirmation_split_is_not_called_development(result_of):
     assert found(run_caveats(result_of(split=0)), "Split 0 is for development")
     assert not found(run_caveats(result_of(split=10)), "Split 10")

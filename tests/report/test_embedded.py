@@ -54,6 +54,26 @@ def test_a_sweep_over_layers_asks_for_layers_and_shows_them(read_page, make_swee
     assert "Curve over time" in read_page(page).text
 
 
+def test_the_course_of_a_loss_is_asked_for_where_there_is_one(read_page, make_sweep, tmp_path):
+    """Of runs with several terms and one setting, whether methods are compared or not."""
+
+    def asked(**changes):
+        path = tmp_path / "sweep/sweep.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+        return "analyze losses SWEEP" in read_page(write_sweep_report(tmp_path / "sweep", lambda subject: None)).text
+
+    summary = make_sweep(tmp_path / "sweep")
+    table = (tmp_path / "sweep/sweep.csv").read_text().splitlines()
+    lines = [f"{table[0]},ablation,training.lr", *(f"{line},full,0.1" for line in table[1:])]
+    (tmp_path / "sweep/sweep.csv").write_text("\n".join(lines))
+    compared = {"name": "ablation", "values": ["full", "none"], "choice": False}
+    assert not asked(axes=[*summary["axes"], compared])
+    (tmp_path / "sweep" / summary["conditions"][0]["run"] / "steps.csv").write_text("epoch\n1\n")
+    assert asked(axes=[*summary["axes"], compared])
+    assert asked(axes=summary["axes"])
+    assert not asked(axes=[*summary["axes"], {"name": "training.lr", "values": [0.1, 0.2], "choice": True}])
+
+
 def test_nothing_is_asked_for_that_there_is_not(tmp_path):
     assert [one.name for one in run_analyses(tmp_path, "eeg", ("time",))] == ["time"]
 

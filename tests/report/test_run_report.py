@@ -86,6 +86,42 @@ def test_plotted_numbers_can_be_saved(read_page, make_run, tmp_path):
     assert len(learning) == 61
 
 
+def test_the_epoch_is_said_to_be_chosen_only_where_it_was(read_page, make_run, tmp_path):
+    selection = make_run(tmp_path / "run").selection.model_dump()
+    text = read_page(write_run_report(tmp_path / "run", None)).text
+    assert "Contrastive loss. The epoch is chosen by validation;" in text
+    assert "chosen: epoch 24" in text
+    make_run(tmp_path / "last", selection=selection | {"metric": "last epoch", "epoch": 60})
+    page = read_page(write_run_report(tmp_path / "last", None))
+    assert "Contrastive loss. The last epoch is reported" in page.text
+    assert "epoch is chosen by validation" not in page.text
+    assert "reported: epoch 60" in page.text
+
+
+@pytest.mark.parametrize(
+    ("bound", "axis"), [(False, "1 - validation MRR"), (True, "negative bound (nats)")], ids=["retrieval", "elbo"]
+)
+def test_losses_of_bravl_have_axes_of_their_own(read_page, make_run, tmp_path, bound, axis):
+    make_run(tmp_path / "run", encoder="bravl")
+    rows = [
+        {
+            "epoch": e,
+            "train_loss": 900 - e,
+            "validation_loss": 800.5 - e if bound else 0.9,
+            "validation_elbo": 800.5 - e,
+        }
+        for e in range(1, 31)
+    ]
+    with open(tmp_path / "run/history.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    text = read_page(write_run_report(tmp_path / "run", None)).text
+    assert "Contrastive loss." not in text
+    assert "training loss (nats)" in text and axis in text
+    assert "negative variational bound" in text and "The two losses do not compare." in text
+
+
 def test_real_data_is_not_called_virtual(read_page, make_run, tmp_path):
     make_run(tmp_path / "run")
     assert "virtual" not in read_page(write_run_report(tmp_path / "run", None)).text.lower()

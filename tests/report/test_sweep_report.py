@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import beta
 
 from brainalign.errors import InputError
-from brainalign.report import write_sweep_report
+from brainalign.report import sweep_figures, write_sweep_report
 from brainalign.report.sweep_file import read_sweep
 
 
@@ -91,6 +91,60 @@ def test_curves_hold_every_row_and_mark_the_chosen(read_page, make_sweep, tmp_pa
     values = [float(r["validation_mrr"]) for r in table if r["layer"] == "5" and r["pooling"] == "grid4"]
     assert float(cell["validation_mrr"]) == pytest.approx(np.mean(values))
     assert "exploratory" in page.text
+
+
+def with_ablation(folder, *names):
+    """Every row again as an ablation with half the score, which chooses the first layer."""
+    document, rows = json.loads((folder / "sweep.json").read_text()), read_csv(folder)
+    found = [row | {"ablation": "full"} for row in rows]
+    for name in names:
+        for row in rows:
+            halved = {key: float(row[key]) / 2 for key in ("validation_mrr", "test_top1")}
+            chosen = {"chosen": int(row["layer"] == "0" and row["pooling"] == "mean")}
+            found.append(row | halved | chosen | {"ablation": name, "run": f"{row['run']}_ablation-{name}"})
+    with open(folder / "sweep.csv", "w", newline="") as file:
+        writer = csv.DictWriter(file, fieldnames=list(found[0]))
+        writer.writeheader()
+        writer.writerows(found)
+    edit(folder, axes=[*document["axes"], {"name": "ablation", "values": ["full", *names], "choice": False}])
+    return rows
+
+
+def painted(sweep, part, monkeypatch):
+    """Lines of a curve by their label: lists of (x, y)."""
+    from matplotlib.figure import Figure
+
+    ax = Figure().subplots()
+    with monkeypatch.context() as patched:
+        patched.setattr(sweep_figures, "draw", lambda name, alt, paint, size: paint(ax))
+        panel = sweep_figures.choice_curve(sweep, part)
+    return panel, {line.get_label(): list(line.get_ydata()) for line in ax.lines if line.get_label()[0] != "_"}
+
+
+@pytest.mark.parametrize("names", [("no-text",), ("a-very-long-name-of-one", "a-very-long-name-of-two")])
+def test_methods_that_are_compared_are_lines_of_their_own(make_sweep, tmp_path, monkeypatch, names):
+    make_sweep(tmp_path / "sweep", poolings=("mean",))
+    rows = with_ablation(tmp_path / "sweep", *names)
+    scores = [float(row["validation_mrr"]) for row in rows]
+    panel, lines = painted(read_sweep(tmp_path / "sweep"), "validation", monkeypatch)
+    assert lines["full, mean"] == pytest.approx(scores)
+    assert sum(line == pytest.approx([s / 2 for s in scores]) for line in lines.values()) == len(names)
+    assert lines["chosen"] == [max(scores)]
+    assert "chosen row of ablation full" in panel.caption
+    saved = list(csv.DictReader(io.StringIO(panel.table)))
+    assert [row["ablation"] for row in saved] == [name for name in ("full", *names) for _ in rows]
+
+
+def test_heat_map_and_caveat_are_of_the_method_itself(read_page, make_sweep, tmp_path):
+    make_sweep(tmp_path / "sweep")
+    rows = with_ablation(tmp_path / "sweep", "no-text")
+    page = read_page(write_sweep_report(tmp_path / "sweep", no_pictures))
+    heat = {(r["layer"], r["pooling"]): r for r in csv.DictReader(io.StringIO(page.saved("plot-heat.csv").decode()))}
+    for row in rows:
+        cell = heat[row["layer"], row["pooling"]]
+        assert float(cell["validation_mrr"]) == pytest.approx(float(row["validation_mrr"]))
+    assert "Choosing the best of 12 rows on the test set" in page.text
+    assert "Of ablation full alone." in page.text
 
 
 @pytest.mark.parametrize("metric", ["validation_loss", "validation_top1", "validation_mrr"])

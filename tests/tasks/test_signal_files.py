@@ -140,6 +140,23 @@ def test_counts_are_not_negative(tmp_path):
         read_signals(saved(tmp_path, -np.ones((2, 3))), FMRI, scaled(sqrt=True))
 
 
-def test_mask_for_an_array(tmp_path):
-    with pytest.raises(InputError, match="a mask is for volumes"):
-        read_signals(saved(tmp_path, np.ones((2, 3))), FMRI, scaled(), FileOptions(mask=tmp_path / "m.nii"))
+@pytest.mark.parametrize(
+    ("option", "value", "kinds", "said"),
+    [
+        ("mask", "m.nii", (".npy", ".fif", ".csv"), "a mask is for volumes"),
+        ("channels", "names.txt", (".nii.gz", ".fif", ".csv"), "a list of channel names is for .npy files"),
+        ("sfreq", 100.0, (".nii.gz", ".fif", ".csv"), "a sampling rate is for .npy files"),
+        ("tmin", 0.0, (".nii.gz", ".fif", ".csv"), "a first sample is for .npy files"),
+    ],
+)
+def test_options_for_another_kind_of_file_are_refused(tmp_path, option, value, kinds, said):
+    for kind in kinds:
+        path = _text(tmp_path / f"x{kind}", "a,b,c\n1,2,3\n")
+        with pytest.raises(InputError, match=f"--{option}: {said}"):
+            read_signals(path, FMRI, scaled(), FileOptions(**{option: value}))
+
+
+@pytest.mark.parametrize("option", ["sfreq", "tmin"])
+def test_times_for_a_run_without_time_are_refused(tmp_path, option):
+    with pytest.raises(InputError, match=f"--{option}: the run has no sampling rate"):
+        read_signals(saved(tmp_path, np.ones((2, 3))), FMRI, scaled(), FileOptions(**{option: 0.1}))

@@ -30,8 +30,10 @@ class Point:
         Top-1.
     validation : Pooled
         The score that layers were chosen by.
-    train_loss, validation_loss : Pooled
-        Nats, at the epoch that was chosen.
+    train_loss : Pooled or None
+        At the epoch that was chosen; None of closed-form fits, which have no training loss.
+    validation_loss : Pooled
+        At the epoch or setting that was chosen.
     concept : Pooled or None
         Concept accuracy; None where it was not measured.
     """
@@ -42,7 +44,7 @@ class Point:
     rows: tuple[SweepRow, ...]
     test: Pooled
     validation: Pooled
-    train_loss: Pooled
+    train_loss: Pooled | None
     validation_loss: Pooled
     concept: Pooled | None
 
@@ -70,6 +72,11 @@ class Curve:
     model: tuple[Any, ...]
     pooling: str
     points: tuple[Point, ...]
+
+    @property
+    def encoder(self) -> str:
+        """Of all its runs; of families without encoders the name of the family."""
+        return self.points[0].rows[0].encoder
 
     def of(self, kind: str) -> list[Point]:
         """Points of a kind."""
@@ -137,6 +144,7 @@ def _order(point: Point) -> tuple[int, float, int]:
 def _point(rule: str, layer: str, rows: Sequence[SweepRow], concepts: Concepts) -> Point:
     subjects = [row.subject for row in rows]
     losses = [chosen_losses(row) for row in rows]
+    training = [train for train, _ in losses]
 
     def pooled(values: Sequence[float]) -> Pooled:
         return pool_scores(subjects, values)
@@ -149,14 +157,16 @@ def _point(rule: str, layer: str, rows: Sequence[SweepRow], concepts: Concepts) 
         rows=tuple(rows),
         test=pool_queries([Queries(row.subject, *row.hits) for row in rows], hits=True),
         validation=pooled([row.scores[rule] for row in rows]),
-        train_loss=pooled([train for train, _ in losses]),
+        train_loss=None if None in training else pooled([train for train in training if train is not None]),
         validation_loss=pooled([validation for _, validation in losses]),
         concept=pool_queries(kinds, hits=False) if kinds else None,
     )
 
 
-def chosen_losses(row: SweepRow) -> tuple[float, float]:
-    """Training and validation loss of a run at its chosen epoch (the last one, where none was chosen), nats.
+def chosen_losses(row: SweepRow) -> tuple[float | None, float]:
+    """Training and validation loss of a run at its chosen epoch.
+
+    A closed-form fit has no epochs: its validation loss is that of the setting it chose, a training loss it has none.
 
     Raises
     ------
@@ -165,6 +175,9 @@ def chosen_losses(row: SweepRow) -> tuple[float, float]:
     """
     import pandas as pd
 
+    epoch = row.result.selection.epoch
+    if epoch is None:
+        return None, row.scores["validation_loss"]
     path = row.folder / "history.csv"
     try:
         table = pd.read_csv(path, usecols=["epoch", "train_loss", "validation_loss"], dtype=np.float64)
@@ -172,9 +185,7 @@ def chosen_losses(row: SweepRow) -> tuple[float, float]:
         raise InputError(f"cannot be read: {error.strerror}", where=path, hint="is the run finished?") from error
     except (ValueError, UnicodeDecodeError) as error:
         raise InputError(f"is not a history ({error})", where=path, hint="run it again elsewhere") from error
-    epoch = row.result.selection.epoch
-    at = table[table["epoch"] == epoch] if epoch is not None else table.tail(1)
-    values = at[["train_loss", "validation_loss"]].to_numpy()
+    values = table.loc[table["epoch"] == epoch, ["train_loss", "validation_loss"]].to_numpy()
     if len(values) != 1 or not np.isfinite(values).all():
         raise InputError(f"does not hold epoch {epoch} once, with its losses", where=path, hint="the file is damaged")
     return float(values[0, 0]), float(values[0, 1])

@@ -245,15 +245,22 @@ def _losses(curves: Sequence[Curve]) -> list[Finding]:
         low = min(points, key=lambda p: p.validation_loss.mean)
         last = points[-1]
         name = f"{curve.name}: " if curve.name else ""
+        unit = "" if curve.encoder == layers_figures.BRAVL else ", nats"
 
         def said(p: Point) -> str:
-            return f"{p.validation_loss.mean:.2f} on validation and {p.train_loss.mean:.2f} in training"
+            training = f" and {p.train_loss.mean:.2f} in training" if p.train_loss is not None else ""
+            return f"{p.validation_loss.mean:.2f} on validation{training}"
 
         text = (
-            f"{name}The validation loss is lowest at layer {low.layer} ({said(low)}, nats); at the deepest block that "
+            f"{name}The validation loss is lowest at layer {low.layer} ({said(low)}{unit}); at the deepest block that "
             f"was run ({last.layer}) it is {said(last)}."
         )
         found.append(Finding("finding", text))
+    without = [curve.name for curve in curves if any(point.train_loss is None for point in curve.points)]
+    if without:
+        named = f" of {'; '.join(without)}" if all(without) else ""
+        text = f"Training loss{named}: {NOT_MEASURED}, a closed-form fit has none."
+        found.append(Finding("not measured", text))
     return found
 
 
@@ -288,9 +295,13 @@ def _limits(sweeps: Sweeps, curves: Sequence[Curve]) -> list[Finding]:
         "set, after the choice. No layer may be chosen by them.",
         "A parabola that peaks inside describes an inverted U, it does not prove one: a curve that rises and then "
         "stays flat can be fitted so too.",
-        "The test loss is not measured: runs do not keep it. Training contrasts the images of a batch, validation all "
-        "validation images, so the heights of the two losses do not compare; their shapes do.",
+        "The test loss is not measured: runs do not keep it.",
     ]
+    if any(c.encoder != layers_figures.BRAVL and c.points[0].train_loss is not None for c in curves):
+        texts[-1] += (
+            " Training contrasts the images of a batch, validation all validation images, so the heights of the two "
+            "losses do not compare; their shapes do."
+        )
     if subjects == 1:
         texts.append("One subject: intervals are over images and say nothing of other subjects.")
     elif subjects < 4:
@@ -315,7 +326,7 @@ def _numbers(curve: Curve, parabola: Parabola | None) -> dict[str, Any]:
                 "chosen_in": p.n_chosen,
                 "test_top1": p.test.to_dict(),
                 "validation": p.validation.to_dict(),
-                "train_loss": p.train_loss.mean,
+                "train_loss": p.train_loss.mean if p.train_loss is not None else None,
                 "validation_loss": p.validation_loss.mean,
                 "concept_accuracy": p.concept.to_dict() if p.concept is not None else None,
             }

@@ -18,6 +18,7 @@ from brainalign.analysis.sweeps import SweepRow, Sweeps
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+BRAVL = "bravl"
 LABELS = {
     "validation_loss": "validation loss (nats), lower is better",
     "validation_mrr": "validation mean reciprocal rank",
@@ -113,17 +114,33 @@ def _test(curves: Sequence[Curve], parabolas: Mapping[str, Parabola | None]) -> 
 
 
 def _losses(curves: Sequence[Curve]) -> Figure:
-    quantities = [
-        Quantity("validation_loss", lambda p: p.validation_loss, label="validation"),
-        Quantity("train_loss", lambda p: p.train_loss, label="training"),
-    ]
+    quantities = [Quantity("validation_loss", lambda p: p.validation_loss, label="validation")]
+    trained = [point.train_loss is not None for curve in curves for point in curve.points]
+    if any(trained):
+        quantities.append(Quantity("train_loss", lambda p: p.train_loss, label="training"))
+    families = {curve.encoder for curve in curves if curve.points[0].train_loss is not None}
+    unit = "" if BRAVL in families else " (nats)"
+    said = ["Mean over runs."]
+    if families - {BRAVL}:
+        said.append(
+            "Contrastive loss at the epoch that is reported. Training contrasts the images of a batch, validation all "
+            "validation images: compare shapes, not heights."
+        )
+    if BRAVL in families:
+        said.append(
+            "Of bravl the training loss is a negative bound in nats and the validation loss what its recipe selects "
+            "by, 1 - mean reciprocal rank by default: they do not compare."
+        )
+    if not all(trained):
+        said.append(
+            "Of closed-form fits the validation loss is that of the setting chosen; a training loss they have none."
+        )
     return Figure(
         name="losses",
         title="Loss over depth",
-        caption="Contrastive loss at the chosen epoch, mean over runs. Training contrasts the images of a batch, "
-        "validation all validation images: compare shapes, not heights.",
-        alt=" ".join(_alt(curves, q, 1.0, f"{q.label} loss (nats)", lower=True) for q in quantities),
-        paint=lambda ax, look: _paint(ax, look, curves, quantities, 1.0, "loss (nats)", None, ring=False),
+        caption=" ".join(said),
+        alt=" ".join(_alt(curves, q, 1.0, f"{q.label} loss{unit}", lower=True) for q in quantities),
+        paint=lambda ax, look: _paint(ax, look, curves, quantities, 1.0, f"loss{unit}", None, ring=False),
         rows=_table(curves, quantities),
         **_room(curves, len(quantities)),
     )
@@ -170,6 +187,8 @@ def _alt(curves: Sequence[Curve], quantity: Quantity, factor: float, label: str,
     said = []
     for curve in curves[:6]:
         values = [(pooled.mean, point.layer) for point in curve.points if (pooled := quantity.of(point)) is not None]
+        if not values:
+            continue
         value, layer = (min if lower else max)(values)
         said.append(f"{curve.name + ': ' if curve.name else ''}best {factor * value:.3g} at layer {layer}")
     return f"{label} over the relative depth of the layer. {'; '.join(said)}."

@@ -1,8 +1,8 @@
-"""What `steps.csv` of several runs says together: means over an epoch's steps, over seeds and over subjects."""
+"""What `steps.csv` of several runs says together: means over an epoch's steps, over runs and over subjects."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,13 +10,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainalign.analysis.sweeps import read_sweeps
 from brainalign.errors import InputError
 from brainalign.evaluation.result import Result, read_result
-from brainalign.files import read_json
 from brainalign.recipes import Recipe, load_recipe
 
 STEPS = "steps.csv"
 STEPS_BYTES_MAX = 512 * 2**20
+VARYING = ("seed", "split", "layer", "pooling")
 KINDS = ("weight", "loss", "norm", "velocity")
 FIFTH = 5
 
@@ -72,18 +73,17 @@ class Band:
 def runs_in(paths: Sequence[Path]) -> list[Path]:
     """Folders of the runs that paths name: runs, and those of sweeps in their order.
 
+    Of a sweep that compares methods, such as ablations, those of its first one alone.
+
     Raises
     ------
     InputError
-        If a sweep's list is damaged, or a run is named twice.
+        If a sweep is not finished or damaged, or a run is named twice.
     """
     found: list[Path] = []
     for path in paths:
         if (path / "sweep.json").is_file():
-            names = read_json(path / "plan.json").get("runs", [])
-            if not isinstance(names, list) or not all(isinstance(n, str) and Path(n).name == n for n in names):
-                raise InputError("does not list the runs of a sweep", where=path / "plan.json", hint="it is damaged")
-            found += [path / "runs" / name for name in names]
+            found += [row.folder for row in read_sweeps([path]).headline.rows]
         else:
             found.append(path)
     if len({folder.resolve() for folder in found}) < len(found):
@@ -168,7 +168,7 @@ def band(runs: Sequence[Trained], kind: str, term: str) -> Band:
 
 
 def band_of_subjects(runs: Sequence[Trained], kind: str, term: str) -> Band:
-    """Mean and standard deviation over subjects, the seeds of a subject averaged first."""
+    """Mean and standard deviation over subjects, the runs of a subject averaged first."""
     groups = by_subject(runs)
     n_epochs = min(len(run.epochs) for run in runs)
     values = np.stack([np.mean([r.values[kind, term][:n_epochs] for r in mine], axis=0) for mine in groups.values()])
@@ -181,6 +181,18 @@ def by_subject(runs: Sequence[Trained]) -> dict[str, list[Trained]]:
     for run in runs:
         found.setdefault(run.result.subject, []).append(run)
     return found
+
+
+def differences(runs: Sequence[Trained]) -> tuple[str, ...]:
+    """What runs of one subject differ in, of `VARYING`."""
+    keys = [(r.result.seed, r.result.split, r.result.target.label, r.result.target.pooling) for r in runs]
+    return tuple(name for name, values in zip(VARYING, zip(*keys, strict=True), strict=True) if len(set(values)) > 1)
+
+
+def kind_of_runs(groups: Iterable[Sequence[Trained]]) -> str:
+    """What the runs of a subject are: 'seeds' where they differ in nothing else, or 'runs'."""
+    several = [differences(runs) for runs in groups if len(runs) > 1]
+    return "seeds" if several and all(names == ("seed",) for names in several) else "runs"
 
 
 def deviation(values: NDArray[np.float64]) -> NDArray[np.float64]:

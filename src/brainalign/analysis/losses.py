@@ -6,7 +6,7 @@ semantic guidance rises, alike over seeds (standard deviation below 0.1) and sub
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from brainalign.analysis.loss_curves import (
     band_of_subjects,
     by_subject,
     check_same_settings,
+    differences,
+    kind_of_runs,
     read_run,
     runs_in,
 )
@@ -34,12 +36,13 @@ class Options(BaseOptions):
 
 
 def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = None) -> Analysis:
-    """Average the course of a loss over seeds and subjects; opens no data and no test set.
+    """Average the course of a loss over runs and subjects; opens no data and no test set.
 
     Parameters
     ----------
     paths : sequence of Path
-        Folders of finished runs or sweeps of one setting: they differ in subject, split and seed.
+        Folders of finished runs or sweeps of one setting: they differ in subject, split, seed, layer and pooling. Of a
+        sweep that compares methods, such as ablations, its first one is taken.
     options : Options
     reporter : Reporter, optional
 
@@ -66,12 +69,13 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
         "Recipe, budget": f"{first.recipe}, {first.budget}",
         "Subjects": ", ".join(groups),
         "Runs": str(len(runs)),
-        "Seeds a subject": ", ".join(dict.fromkeys(str(len(mine)) for mine in groups.values())),
+        **_runs_of_subjects(groups),
         "Weights": runs[0].recipe.losses.balance,
         "Epochs": " to ".join(str(n) for n in sorted({lengths[0], lengths[-1]})),
         "Test set opened": "not for this page",
     }
     deviations = {name: _largest(mine, "weight") for name, mine in groups.items() if len(mine) > 1}
+    over_seeds = {name: most for name, most in deviations.items() if kind_of_runs([groups[name]]) == "seeds"}
     between = _largest_between_subjects(runs) if len(groups) > 1 else None
     changes = {term: _change(runs, term) for term in runs[0].terms}
     return Analysis(
@@ -85,7 +89,8 @@ def run(paths: Sequence[Path], options: Options, reporter: Reporter | None = Non
         numbers={
             "n_runs": len(runs),
             "terms": list(runs[0].terms),
-            "largest_sd_over_seeds": deviations or None,
+            "largest_sd_over_seeds": over_seeds or None,
+            "largest_sd_over_other_runs": {n: most for n, most in deviations.items() if n not in over_seeds} or None,
             "largest_sd_over_subjects": between,
             "weights": changes,
             "test_reads": 0,
@@ -98,7 +103,26 @@ def _largest(runs: Sequence[Trained], kind: str) -> dict[str, Any]:
     bands = {term: band(runs, kind, term) for term in runs[0].terms}
     term = max(bands, key=lambda name: float(bands[name].sd.max()))
     place = int(bands[term].sd.argmax())
-    return {"sd": float(bands[term].sd[place]), "term": term, "epoch": float(bands[term].epochs[place]), "n": len(runs)}
+    return {
+        "sd": float(bands[term].sd[place]),
+        "term": term,
+        "epoch": float(bands[term].epochs[place]),
+        "n": len(runs),
+        "differ_in": list(differences(runs)),
+    }
+
+
+def _runs_of_subjects(groups: dict[str, list[Trained]]) -> dict[str, str]:
+    """How many runs a subject has, as seeds where they are nothing else, and what they differ in."""
+    counts = ", ".join(dict.fromkeys(str(len(mine)) for mine in groups.values()))
+    if (kind := kind_of_runs(groups.values())) == "seeds":
+        return {"Seeds a subject": counts}
+    differ = dict.fromkeys(name for mine in groups.values() for name in differences(mine))
+    return {f"{kind.capitalize()} a subject": counts + (f", differing in {_listed(differ)}" if differ else "")}
+
+
+def _listed(names: Iterable[str]) -> str:
+    return " and ".join(", ".join(names).rsplit(", ", 1))
 
 
 def _largest_between_subjects(runs: Sequence[Trained]) -> dict[str, Any]:
@@ -113,6 +137,7 @@ def _change(runs: Sequence[Trained], term: str) -> dict[str, Any]:
     """First against last fifth of training, run by run."""
     pairs = np.array([run.change(term) for run in runs])
     moved = pairs[:, 1] - pairs[:, 0]
+    moved[np.isclose(pairs[:, 1], pairs[:, 0], rtol=1e-9, atol=0)] = 0  # means of equal weights differ by rounding
     return {
         "first_fifth": float(pairs[:, 0].mean()),
         "last_fifth": float(pairs[:, 1].mean()),
@@ -148,14 +173,21 @@ def _findings(
     if "brain_image" in changes and "semantic_guidance" in changes:
         found.insert(0, Finding("finding", _published(changes)))
     for subject, most in deviations.items():
+        seeds = most["differ_in"] == ["seed"]
+        differing = f" that differ in {_listed(most['differ_in'])}" if most["differ_in"] and not seeds else ""
         text = (
-            f"Subject {subject}: over {most['n']} seeds the largest standard deviation of a weight is {most['sd']:.3f} "
-            f"({TERM_NAMES.get(most['term'], most['term'])}, epoch {most['epoch']:.0f}); NeuroAlign states below 0.1, "
-            f"here that is {'so' if most['sd'] < 0.1 else 'not so'}."
+            f"Subject {subject}: over {most['n']} {'seeds' if seeds else 'runs'}{differing} the largest standard "
+            f"deviation of a weight is {most['sd']:.3f} ({TERM_NAMES.get(most['term'], most['term'])}, "
+            f"epoch {most['epoch']:.0f})"
         )
-        found.append(Finding("finding", text))
+        if seeds:
+            text += f"; NeuroAlign states below 0.1, here that is {'so' if most['sd'] < 0.1 else 'not so'}"
+        found.append(Finding("finding", f"{text}."))
     if not deviations:
         found.append(Finding("not measured", f"Spread over seeds: {NOT_MEASURED}, each subject has one run."))
+    elif all(most["differ_in"] != ["seed"] for most in deviations.values()):
+        why = "no subject has runs that differ in the seed alone"
+        found.append(Finding("not measured", f"Spread over seeds: {NOT_MEASURED}, {why}."))
     if between is not None:
         text = (
             f"Over {between['n']} subjects the largest standard deviation of a weight is {between['sd']:.3f} "
@@ -168,10 +200,15 @@ def _findings(
 
 
 def _direction(term: str, change: dict[str, Any]) -> str:
-    verb = "rises" if change["change"] > 0 else "falls" if change["change"] < 0 else "stays"
-    agree = change["runs_rising"] if change["change"] > 0 else change["runs_falling"]
+    name, rising, falling = TERM_NAMES.get(term, term), change["runs_rising"], change["runs_falling"]
+    if change["change"] == 0:
+        moved = f"{rising} of {change['runs']} run(s) rise, {falling} fall" if rising or falling else "in every run"
+        return (
+            f"The weight of {name} is {change['last_fifth']:.3f} in the first and the last fifth of training ({moved})."
+        )
+    verb, agree = ("rises", rising) if change["change"] > 0 else ("falls", falling)
     return (
-        f"The weight of {TERM_NAMES.get(term, term)} {verb} from {change['first_fifth']:.3f} in the first fifth of "
+        f"The weight of {name} {verb} from {change['first_fifth']:.3f} in the first fifth of "
         f"training to {change['last_fifth']:.3f} in the last ({agree} of {change['runs']} run(s) in that direction)."
     )
 

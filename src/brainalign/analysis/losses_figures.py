@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from brainalign.analysis.base import Figure, Look
-from brainalign.analysis.loss_curves import Band, Trained, band, band_of_subjects, by_subject
+from brainalign.analysis.loss_curves import Band, Trained, band, band_of_subjects, by_subject, kind_of_runs
 from brainalign.recipes.loss_settings import TERM_NAMES
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def figures(runs: Sequence[Trained], kinds: Sequence[str]) -> tuple[Figure, ...]
     groups = by_subject(runs)
     found = []
     for kind in kinds:
-        over = "subjects" if len(groups) > 1 else "seeds"
+        over = "subjects" if len(groups) > 1 else kind_of_runs([runs])
         bands = {
             term: band_of_subjects(runs, kind, term) if over == "subjects" else band(runs, kind, term)
             for term in runs[0].terms
@@ -60,7 +60,7 @@ def _figure(kind: str, over: str, bands: dict[str, Band]) -> Figure:
         ax.set_ylabel(label)
         look.legend(ax)
 
-    spread = f"Bands: one standard deviation over {n} {over}." if n > 1 else f"One run: no spread over {over}."
+    spread = f"Bands: one standard deviation over {n} {over}." if n > 1 else "One run: no spread."
     grey = f" Grey: equal shares, 1/{len(bands)}." if kind == "weight" else ""
     said = "; ".join(f"{TERM_NAMES.get(t, t)} from {b.mean[0]:.3g} to {b.mean[-1]:.3g}" for t, b in bands.items())
     return Figure(
@@ -75,7 +75,7 @@ def _figure(kind: str, over: str, bands: dict[str, Band]) -> Figure:
 
 
 def _subjects(groups: dict[str, list[Trained]], terms: Sequence[str]) -> Figure:
-    """A panel a subject (NeuroAlign, figure 8), bands over its seeds."""
+    """A panel a subject (NeuroAlign, figure 8), bands over its runs."""
     bands = {name: {term: band(mine, "weight", term) for term in terms} for name, mine in groups.items()}
     across = min(ACROSS, len(groups))
     down = math.ceil(len(groups) / across)
@@ -97,11 +97,13 @@ def _subjects(groups: dict[str, list[Trained]], terms: Sequence[str]) -> Figure:
         figure.legend(handles, labels, loc="outside upper left", ncols=len(labels))
 
     counts = sorted({len(mine) for mine in groups.values()})
-    seeds = f"Bands: one standard deviation over {counts[-1]} seeds." if counts[-1] > 1 else "One run a subject."
+    most = " to ".join(map(str, dict.fromkeys((counts[0], counts[-1]))))
+    over = f"{most} {kind_of_runs(groups.values())}"
+    spread = f"Bands: one standard deviation over {over}." if counts[-1] > 1 else "One run a subject."
     return Figure(
         name="losses-weight-subjects",
         title="Weights of every subject",
-        caption=f"Means over the steps of an epoch. {seeds} Grey: equal shares, 1/{len(terms)}.",
+        caption=f"Means over the steps of an epoch. {spread} Grey: equal shares, 1/{len(terms)}.",
         alt=f"Weights of the terms over epochs, a panel for each of {len(groups)} subjects.",
         paint=paint,
         rows=[row for name, mine in bands.items() for row in rows_of(mine, subject=name)],

@@ -206,6 +206,9 @@ def _open_both(
     """Source and target: of two runs, or two sources of one foundation run."""
     from brainalign.tasks.foundation_source import FoundationSource
 
+    if target_root is not None and target_run is None:
+        text = "is for the data of a target's run, and none is given"
+        raise InputError(text, where="--target-root", hint="give the run with --target-run, or leave it out")
     first = _open(run, root, device, cache, quiet, source)
     if target_run is not None:
         return first, _open(target_run, target_root or root, device, cache, quiet, target, "--target")

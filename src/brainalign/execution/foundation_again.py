@@ -10,12 +10,12 @@ from typing import Any
 
 from brainalign.alignment.families import load_aligner
 from brainalign.alignment.foundation import FoundationAligner
-from brainalign.datasets.registry import DATASETS
 from brainalign.device import resolve_device
 from brainalign.errors import InputError, unknown_name
 from brainalign.evaluation.result import read_result
 from brainalign.execution.joint import Member, open_members, source_name
 from brainalign.execution.progress import Reporter
+from brainalign.execution.reopen import dataset_name
 from brainalign.files import read_json
 from brainalign.recipes.recipe import Recipe
 
@@ -165,11 +165,7 @@ def _allowed(place: Path, trained: Iterable[str]) -> tuple[str, ...]:
 
 def _located(name: str, root: str | Path | None, several: bool) -> str:
     """What opens a data set that a run names: own recordings go by their title there, and open by their folder."""
-    if name.partition(":")[0] in DATASETS:
-        return name
-    if root is None:
-        raise InputError(f"'{name}' are own recordings", where="--root", hint="give their folder")
-    return str(Path(root) / name if several else root)
+    return dataset_name(name, Path(root) / name if several and root is not None else root)
 
 
 def _subjects(place: Path, document: Mapping[str, Any], newcomer: tuple[str, str] | None) -> dict[str, list[str]]:

@@ -70,7 +70,7 @@ class RunDirectory:
         write_text(self.path(name), text)
 
     def write_table(self, name: str, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write rows with the same keys as CSV."""
+        """Write rows with the same keys as CSV; see `write_csv`."""
         write_csv(self.path(name), rows)
 
     def write_arrays(self, name: str, arrays: Mapping[str, Any]) -> None:
@@ -113,7 +113,12 @@ class RunDirectory:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, atomically; the columns are those of the first row."""
+    """Write rows as CSV, atomically; the columns are those of the first row.
+
+    For tables that our own code reads back (`history.csv`, `candidates.csv`, `steps.csv`, `sweep.csv`): cells stand as
+    they are, also those that a spreadsheet would take for a formula, as names in them lead to folders and are compared.
+    Tables for people are made by `brainalign.report.page.csv_text`.
+    """
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

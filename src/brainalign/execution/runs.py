@@ -6,14 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from brainalign.cache import default_cache_dir
-from brainalign.datasets import open_dataset
 from brainalign.errors import InputError
 from brainalign.evaluation.result import read_result
+from brainalign.execution.reopen import shown_stimuli
 from brainalign.files import read_json
 from brainalign.report import write_run_report, write_sweep_report
 from brainalign.report.stack_report import write_stack_report
-from brainalign.stimuli import StimulusSet
 
 
 def list_runs(folder: str | Path) -> list[dict[str, Any]]:
@@ -66,11 +64,14 @@ def rebuild_report(
     ----------
     beside : sequence of path-like
         Other runs (or sweeps: their chosen rows) on the same test images, compared with the run image by image.
+    root : path-like, optional
+        Where the data set lies; the folder itself for own recordings.
 
     Raises
     ------
     InputError
-        If the folder holds neither, or a run beside it was tested on other images.
+        If the folder holds neither, `root` does not hold the run's data set, or a run beside it was tested on other
+        images.
     """
     place = Path(folder)
     target = Path(out) if out is not None else None
@@ -79,17 +80,9 @@ def rebuild_report(
             hint = "compare sweeps with `brainalign compare`, or give the folder of one of its runs"
             raise InputError("is a sweep: other runs cannot stand beside it", where=place, hint=hint)
         dataset = str(read_json(place / "sweep.json")["dataset"])
-        return write_sweep_report(place, lambda subject: _stimuli(dataset, subject, root, cache), out=target)
+        return write_sweep_report(place, lambda subject: shown_stimuli(dataset, subject, root, cache), out=target)
     result = read_result(place)
+    stimuli = shown_stimuli(result.dataset, result.subject, root, cache)
     if (place / "stack.json").is_file():
-        stimuli = _stimuli(result.dataset, result.subject, root, cache)
         return write_stack_report(place, stimuli, out=target, beside=beside)
-    return write_run_report(place, _stimuli(result.dataset, result.subject, root, cache), out=target, beside=beside)
-
-
-def _stimuli(dataset: str, subject: str, root: str | Path | None, cache: str | Path | None) -> StimulusSet | None:
-    """The images a run showed, or None where they are not at hand: the report then says so."""
-    try:
-        return open_dataset(dataset, root, cache_dir=default_cache_dir(cache)).stimuli(subject)
-    except InputError:
-        return None
+    return write_run_report(place, stimuli, out=target, beside=beside)

@@ -21,11 +21,10 @@ from brainalign.alignment.stacking import (
     cross_validate,
     surprise,
 )
-from brainalign.cache import default_cache_dir
-from brainalign.datasets import open_dataset
 from brainalign.errors import InputError
 from brainalign.evaluation import evaluate_retrieval
 from brainalign.evaluation.result import Result, environment, read_result
+from brainalign.execution.reopen import shown_stimuli
 from brainalign.execution.rundir import RunDirectory
 from brainalign.execution.stack_members import SHARED, Member, Scores, read_members, same_images
 from brainalign.files import sha256_json
@@ -78,14 +77,18 @@ def stack_runs(
     ------
     InputError
         If there are fewer than two different runs, one is not finished or kept no validation similarities, they differ
-        in data, split or images, or their scores cannot be stacked. Nothing half-written stays behind.
+        in data, split or images, `root` does not hold their data set, or their scores cannot be stacked. Nothing
+        half-written stays behind.
     """
     began = time.perf_counter()
     members = read_members(run_folders)
     directory = RunDirectory(out)
     hashes = [member.result.config_hash for member in members]
     config_hash = sha256_json({"stack": hashes, "prior_sd": float(prior_sd), "n_folds": n_folds})
-    if directory.claim(config_hash) != "done":
+    state = directory.claim(config_hash)
+    one, shows = members[0].result, report and not directory.has("report.html")
+    stimuli = shown_stimuli(one.dataset, one.subject, root, cache) if shows else None
+    if state != "done":
         stacked = _Stacked.fit(members, prior_sd, n_folds)
         try:
             _write(directory, stacked, config_hash, began)
@@ -93,8 +96,8 @@ def stack_runs(
             directory.discard(FILES)
             raise
     result = read_result(directory.root)
-    if report and not directory.has("report.html"):
-        write_stack_report(directory.root, _stimuli(result, root, cache), beside=[m.folder for m in members])
+    if shows:
+        write_stack_report(directory.root, stimuli, beside=[m.folder for m in members])
     return result
 
 
@@ -262,11 +265,3 @@ def _below_best(logits: NDArray[np.float64]) -> NDArray[np.float64]:
     """Less the best of each row: 32 bits then hold the differences that matter."""
     found: NDArray[np.float64] = logits - logits.max(axis=1, keepdims=True)
     return found
-
-
-def _stimuli(result: Result, root: str | Path | None, cache: str | Path | None) -> Any:
-    """The images shown, or None where they are not at hand: the report then says so."""
-    try:
-        return open_dataset(result.dataset, root, cache_dir=default_cache_dir(cache)).stimuli(result.subject)
-    except InputError:
-        return None

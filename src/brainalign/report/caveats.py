@@ -11,6 +11,7 @@ from brainalign.protocols.lint import BLOCK_DESIGN
 from brainalign.protocols.split import DEVELOPMENT_SPLITS
 from brainalign.report.words import p_value, percent, plural, points
 
+LAST_EPOCH = "last epoch"  # as `selection.metric` says it
 ORDER = {"serious": 0, "limit": 1, "checked": 2}
 
 
@@ -87,11 +88,21 @@ def _lint(results: Sequence[Result]) -> list[Caveat]:
         caveats.append(Caveat("checked", "No leak found", text))
     reads = max(result.test_reads for result in results)
     if reads == 1:
-        text = "Epoch, layer and pooling were frozen on validation images; then the test set was opened, once."
+        text = f"{_frozen(results)}; then the test set was opened, once."
         caveats.append(Caveat("checked", "Test set opened once", text))
     elif not any(f.code == "test-read-twice" for f in found.values()):
         caveats.append(Caveat("limit", "Test set opened again", f"The test set was opened {reads} times."))
     return caveats
+
+
+def _frozen(results: Sequence[Result]) -> str:
+    """What was settled before the opening, and by what."""
+    by_validation = "with validation images alone to choose by"
+    if all(result.selection.epoch is None for result in results):
+        return f"Settings, layer and pooling were frozen, {by_validation}"
+    if all(result.selection.metric == LAST_EPOCH for result in results):
+        return f"Layer and pooling were frozen, {by_validation}, and the last epoch was taken as it was"
+    return f"Epoch, layer and pooling were frozen, {by_validation}"
 
 
 def finding_caveat(finding: Lint) -> Caveat:
@@ -166,7 +177,7 @@ def _inflation(result: Result) -> list[Caveat]:
 
 
 def _too_short(result: Result, last_epoch: int | None) -> list[Caveat]:
-    if last_epoch is None or result.selection.epoch != last_epoch or result.selection.metric == "last epoch":
+    if last_epoch is None or result.selection.epoch != last_epoch or result.selection.metric == LAST_EPOCH:
         return []
     text = f"Validation was at its best in the last epoch trained ({last_epoch}): longer training may score higher."
     return [Caveat("limit", "Training may be too short", text)]

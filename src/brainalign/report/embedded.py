@@ -22,7 +22,10 @@ from brainalign.report.figures import SVG, XLINK, Panel
 if TYPE_CHECKING:
     from markupsafe import Markup
 
+    from brainalign.report.sweep_file import SweepFile
+
 PANELS = "panels.json"
+STEPS = "steps.csv"  # of runs whose loss has several terms
 FOLDER = "analysis"  # in a run's folder
 SCHEMA: Literal["brainalign.panels/1"] = "brainalign.panels/1"
 BYTES_MAX = 6 * 2**20
@@ -45,7 +48,8 @@ OF_RUNS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("channels", "Topography: which channels matter", ("eeg", "meg", "fmri", "spikes")),
     ("repetitions", "Averaged repetitions", ("eeg", "meg", "fmri", "spikes")),
 )
-OF_SWEEPS = {"layers": "Layers, fitted and compared", "losses": "Loss of each ablation"}
+OF_SWEEPS = {"layers": "Layers, fitted and compared", "losses": "Course of the loss"}
+CHOSEN_IN_A_RUN = frozenset(("layer", "pooling", "target.layer", "target.pooling"))  # differ in one setting's runs
 
 
 class _Stored(BaseModel):
@@ -115,10 +119,18 @@ def run_analyses(folder: Path, modality: str, registered: Collection[str]) -> li
     return _analyses(folder, {name: title for name, title, kinds in OF_RUNS if modality in kinds}, registered)
 
 
-def sweep_analyses(folder: Path, axes: Collection[str], registered: Collection[str]) -> list[Embedded]:
-    """Analyses in the folder of a sweep, and those that would suit its axes but are not there; see `run_analyses`."""
-    suits = {"layers": {"layer", "target.layer"} & set(axes), "losses": {"ablation"} & set(axes)}
-    return _analyses(folder, {name: title for name, title in OF_SWEEPS.items() if suits[name]}, registered)
+def sweep_analyses(sweep: SweepFile, registered: Collection[str]) -> list[Embedded]:
+    """Analyses in the folder of a sweep, and those that would suit its axes but are not there; see `run_analyses`.
+
+    The course of a loss is asked for where there is one to show: of several terms, in runs of one setting.
+    """
+    choices = {axis.name for axis in sweep.choices if len(axis.values) > 1}
+    terms = all((sweep.run(condition) / STEPS).is_file() for condition in sweep.summary.conditions)
+    suits = {
+        "layers": bool({"layer", "target.layer"} & {axis.name for axis in sweep.summary.axes}),
+        "losses": terms and choices <= CHOSEN_IN_A_RUN,
+    }
+    return _analyses(sweep.folder, {name: title for name, title in OF_SWEEPS.items() if suits[name]}, registered)
 
 
 def _analyses(folder: Path, wanted: Mapping[str, str], registered: Collection[str]) -> list[Embedded]:

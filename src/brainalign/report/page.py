@@ -20,6 +20,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 TABLE_BYTES_MAX = 16 * 2**20
 TABLE_ROWS_MAX = 20_000
 TEXT_BYTES_MAX = 2**20
+FORMULA_SIGNS = ("=", "+", "-", "@", "\t", "\r")  # a spreadsheet computes text that begins so
 
 
 def write_page(template: str, out: Path, *, scripts: Sequence[str] = (), **context: Any) -> Path:
@@ -120,13 +121,44 @@ def number(row: Mapping[str, str], key: str, path: Path) -> float:
     return value
 
 
+class _Lines(list[str]):
+    """Lines of a table, as a file that a writer of lines with CR LF can write to."""
+
+    def write(self, line: str) -> None:
+        """Take one line."""
+        self.append(line[:-2] + "\n")
+
+
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Rows with the same keys as CSV text."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    """Rows with the same keys as CSV text for people, who open it in a spreadsheet: no cell is a formula there.
+
+    Names of images, channels and layers come from files of others. Text that a spreadsheet would compute gets a `'` in
+    front; numbers, also those written as text, stay as they are. Tables that our own code reads back do not go through
+    here (`brainalign.execution.rundir.write_csv`).
+    """
+    lines = _Lines()
+    names = list(rows[0]) if rows else []
+    # A cell with a carriage return is put in quotes only if the lines' own end has one: else it would end the row.
+    writer = csv.DictWriter(lines, fieldnames=names, lineterminator="\r\n")
+    for row in ({name: name for name in names}, *rows):
+        writer.writerow({name: _cell(value) for name, value in row.items()})
+    return "".join(lines)
+
+
+def _cell(value: Any) -> Any:
+    """A cell that a spreadsheet takes as text or as a number."""
+    if value is None or isinstance(value, int | float):
+        return value
+    text = str(value)
+    return f"'{text}" if text.startswith(FORMULA_SIGNS) and not _is_number(text) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def data_uri(text: str, kind: str = "text/csv") -> str:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from brainalign.evaluation.result import Result, Scores
+from brainalign.report.caveats import LAST_EPOCH
 from brainalign.report.figures import (
     BLUE,
     INK,
@@ -80,7 +81,7 @@ def _paint_headline(ax: Axes, rows: Rows) -> None:
         ax.plot(value, y, MARKERS[min(y, 1)], color=colour, markersize=8 if y == 0 else 6)
         weight = "bold" if y == 0 else "normal"
         ax.annotate(percent(row["top1"]), (end, y), (7, 0), textcoords="offset points", va="center", weight=weight)
-    ax.set_yticks(range(len(rows)), [row["what"].replace("shuffled ", "shuffled\n") for row in rows])
+    ax.set_yticks(range(len(rows)), [clean(row["what"], 36).replace("shuffled ", "shuffled\n") for row in rows])
     ax.set_ylim(len(rows) - 0.5, -0.5)
     ax.grid(visible=False)
     ax.tick_params(axis="y", length=0)
@@ -92,18 +93,36 @@ def _paint_headline(ax: Axes, rows: Rows) -> None:
     ax.set_xlabel("top-1 accuracy (%)")
 
 
-def learning_curve(history: Rows, chosen: int | None) -> Panel:
-    """Loss by epoch."""
-    last = history[-1]
+def learning_curve(history: Rows, result: Result) -> Panel:
+    """Loss by epoch: of training and validation in one plot where they are in one unit, else in two.
+
+    Parameters
+    ----------
+    history : sequence of dict
+        One row an epoch, of `history.csv`: `epoch`, `train_loss`, `validation_loss`; of bravl `validation_elbo` too.
+    result : Result
+        Of the run.
+    """
+    last, reported = history[-1], result.selection.epoch
+    by_validation = result.selection.metric != LAST_EPOCH
+    how = "chosen" if by_validation else "reported"
+    training, validation, said = _losses(history, result)
+    together = training == validation
     alt = (
         f"Loss over {len(history)} epochs. Training: from {history[0]['train_loss']:.2f} to {last['train_loss']:.2f}; "
-        f"validation: from {history[0]['validation_loss']:.2f} to {last['validation_loss']:.2f}. Chosen: {chosen}."
+        f"validation: from {history[0]['validation_loss']:.2f} to {last['validation_loss']:.2f}. "
+        f"{how.capitalize()}: {reported}."
     )
 
     def paint(ax: Axes) -> None:
         epochs = [row["epoch"] for row in history]
         mark = "o" if len(history) < 4 else ""
-        ax.plot(
+        upper = lower = ax
+        if not together:
+            figure = ax.figure
+            ax.remove()
+            upper, lower = figure.subplots(2, 1, sharex=True)
+        upper.plot(
             epochs,
             [row["train_loss"] for row in history],
             color=ORANGE,
@@ -111,24 +130,46 @@ def learning_curve(history: Rows, chosen: int | None) -> Panel:
             linestyle=(0, (5, 1.5)),
             marker=mark,
         )
-        ax.plot(epochs, [row["validation_loss"] for row in history], color=BLUE, label="validation", marker=mark)
-        at = [row for row in history if row["epoch"] == chosen]
+        lower.plot(epochs, [row["validation_loss"] for row in history], color=BLUE, label="validation", marker=mark)
+        at = [row for row in history if row["epoch"] == reported]
         if at:
-            ax.axvline(at[0]["epoch"], color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
-            ax.plot(
-                at[0]["epoch"], at[0]["validation_loss"], "o", color=BLUE, markersize=7, label=f"chosen: epoch {chosen}"
-            )
-        ax.set_xlabel("epoch")
-        ax.set_ylabel("loss (nats)")
-        _whole_ticks(ax, epochs)
-        legend_above(ax)
+            here = at[0]["epoch"]
+            for axes in dict.fromkeys((upper, lower)):
+                axes.axvline(here, color=MUTED, linewidth=0.8, linestyle=(0, (2, 2)))
+            label = f"{how}: epoch {reported}"
+            lower.plot(here, at[0]["validation_loss"], "o", color=BLUE, markersize=7, label=label)
+        lower.set_xlabel("epoch")
+        for axes, label in {upper: training, lower: validation}.items():
+            axes.set_ylabel(label)
+            _whole_ticks(axes, epochs)
+            legend_above(axes)
 
-    caption = (
-        "Contrastive loss. The epoch is chosen by validation; the test set plays no part. Training contrasts the "
-        "images of a batch, validation all validation images, so compare the shapes of the curves, not their heights."
+    choice = (
+        "The epoch is chosen by validation; the test set plays no part."
+        if by_validation
+        else "The last epoch is reported, whatever its validation loss; the test set plays no part."
     )
     table = csv_text([{k: row[k] for k in ("epoch", "train_loss", "validation_loss")} for row in history])
-    return Panel("learning", "Learning curve", caption, alt, draw("learning", alt, paint), table)
+    svg = draw("learning", alt, paint, (WIDTH, 3.05 if together else 4.6))
+    return Panel("learning", "Learning curve", f"{said[0]} {choice} {said[1]}", alt, svg, table)
+
+
+def _losses(history: Rows, result: Result) -> tuple[str, str, tuple[str, str]]:
+    """What training and validation loss are on an axis, and what they are in a caption, first and last."""
+    if result.encoder != "bravl":
+        heights = (
+            "Training contrasts the images of a batch, validation all validation images, so compare the shapes of the "
+            "curves, not their heights."
+        )
+        return "loss (nats)", "loss (nats)", ("Contrastive loss.", heights)
+    bound = all(float(row["validation_elbo"]) == row["validation_loss"] for row in history)
+    name = "its negative bound at full divergence (nats)" if bound else "1 - mean reciprocal rank"
+    said = f"Training loss: a negative variational bound with its information terms (nats). Validation loss: {name}."
+    return (
+        "training loss (nats)",
+        "negative bound (nats)" if bound else "1 - validation MRR",
+        (said, "The two losses do not compare."),
+    )
 
 
 def candidates(rows: Rows, result: Result) -> Panel | None:

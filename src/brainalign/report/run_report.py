@@ -77,7 +77,7 @@ def write_run_report(
         history = [{**row, "train_loss": number(row, "train_brain_image", place / "history.csv")} for row in history]
     candidates = _numbers(place / "candidates.csv", CANDIDATES)
     panels = [
-        run_figures.learning_curve(history, result.selection.epoch)
+        run_figures.learning_curve(history, result)
         if trained
         else fit_figures.settings_tried(_settings_of(history, place / "history.csv"), result),
         *loss_figures.loss_panels(loss_figures.read_steps(place / "steps.csv")),

@@ -139,7 +139,7 @@ def choice_curve(sweep: SweepFile, part: str) -> Panel:
     def paint(ax: Axes) -> None:
         for number, (name, line) in enumerate(series.items()):
             _paint_series(ax, name, line, number, len(series), joined=by_layer, bars=part == "test", faint=lines > 1)
-        _ring_chosen(ax, sweep.rows, places, metric, factor)
+        _ring_chosen(ax, sweep.headline, places, metric, factor)
         if chance is not None:
             ax.axhline(factor * chance, color=MUTED, linewidth=0.9, linestyle=(0, (2, 2)), label="chance")
         if metric != "validation_loss":
@@ -151,7 +151,9 @@ def choice_curve(sweep: SweepFile, part: str) -> Panel:
     title = f"Validation score by {along}" if part == "validation" else f"Test score by {along} (exploratory)"
     name, wide = f"{part}-curve", len(series) > LEGEND_MAX
     svg = draw(name, alt, paint, (9.2, 4.2) if wide else (WIDTH, 3.05))
-    return Panel(name, title, _curve_caption(part, lines), alt, svg, _curve_table(sweep, main, metric), wide=wide)
+    return Panel(
+        name, title, _curve_caption(part, lines, sweep.method), alt, svg, _curve_table(sweep, main, metric), wide=wide
+    )
 
 
 def short_names(names: Iterable[str]) -> dict[str, str]:
@@ -172,14 +174,20 @@ def short_names(names: Iterable[str]) -> dict[str, str]:
 
 
 def _series(sweep: SweepFile, main: AxisOf, metric: str, factor: float, places: Places) -> dict[str, list[Point]]:
-    """Rows gathered into lines: one a combination of the other axes of choice."""
-    others = [axis.name for axis in sweep.choices if axis is not main]
+    """Rows gathered into lines: one a method that is compared and a combination of the other axes of choice."""
+    methods = [axis.name for axis in sweep.compared if len(axis.values) > 1]
+    others = [*methods, *(axis.name for axis in sweep.choices if axis is not main)]
     short = short_names(row["backbone"] for row in sweep.rows)
-    gathered: dict[str, dict[float, list[dict[str, Any]]]] = {}
+    gathered: dict[tuple[str, ...], dict[float, list[dict[str, Any]]]] = {}
     for row in sweep.rows:
-        name = ", ".join(clean(short.get(row[other], row[other]), 18) for other in others) or main.name
-        gathered.setdefault(name, {}).setdefault(places.of(row), []).append(row)
-    return {name: [_point(x, rows, metric, factor) for x, rows in sorted(at.items())] for name, at in gathered.items()}
+        key = tuple(short.get(row[other], row[other]) for other in others) or (main.name,)
+        gathered.setdefault(key, {}).setdefault(places.of(row), []).append(row)
+    names = {key: ", ".join(clean(part, 18) for part in key) for key in gathered}
+    if len(set(names.values())) < len(names):  # they differ where they are cut
+        names = {key: ", ".join(key) for key in gathered}
+    return {
+        names[key]: [_point(x, rows, metric, factor) for x, rows in sorted(at.items())] for key, at in gathered.items()
+    }
 
 
 def _point(x: float, rows: Rows, metric: str, factor: float) -> Point:
@@ -241,42 +249,44 @@ def _curve_alt(series: dict[str, list[Point]], label: str, along: str) -> str:
     return f"{label} by {along}. {'; '.join(said)}."
 
 
-def _curve_caption(part: str, n_conditions: int) -> str:
+def _curve_caption(part: str, n_conditions: int, method: str) -> str:
+    of = f" of {method}, the method that this sweep stands for" if method else ""
     many = f" Bold: mean over {n_conditions} conditions; faint: each condition." if n_conditions > 1 else ""
     if part == "validation":
-        return f"What the choice was made by; rings mark the chosen row{'s' if n_conditions > 1 else ''}.{many}"
+        return f"What the choice was made by; rings mark the chosen row{'s' if n_conditions > 1 else ''}{of}.{many}"
     bars = (
         "95 % intervals over images, their ends averaged over conditions"
         if n_conditions > 1
         else "95 % intervals over images"
     )
-    return f"Exploratory: all rows were scored at the one opening, after the choice (rings). Bars: {bars}.{many}"
+    return f"Exploratory: all rows were scored at the one opening, after the choice (rings{of}). Bars: {bars}.{many}"
 
 
 def _curve_table(sweep: SweepFile, main: AxisOf, metric: str) -> str:
-    keys = [*CONDITION_KEYS, "backbone", "layer", "depth", "pooling", *(a.name for a in sweep.choices), metric]
+    axes = [axis.name for axis in (*sweep.compared, *sweep.choices)]
+    keys = [*CONDITION_KEYS, "backbone", "layer", "depth", "pooling", *axes, metric]
     keys += ["test_top1_ci_lo", "test_top1_ci_hi"] if metric == "test_top1" else []
     return csv_text([{key: row[key] for key in [*dict.fromkeys(keys), "chosen"]} for row in sweep.rows])
 
 
 def heat_map(sweep: SweepFile) -> Panel:
-    """Validation score, layers across and poolings down (of each backbone), mean over conditions."""
-    metric = sweep.summary.chosen_by
+    """Validation score, layers across and poolings down (of each backbone), mean over conditions, of one method."""
+    rows, metric = sweep.headline, sweep.summary.chosen_by
     factor = 100 if metric == "validation_top1" else 1
-    layers = list(dict.fromkeys(row["layer"] for row in sorted(sweep.rows, key=_from_first)))
-    short = short_names(row["backbone"] for row in sweep.rows)
+    layers = list(dict.fromkeys(row["layer"] for row in sorted(rows, key=_from_first)))
+    short = short_names(row["backbone"] for row in rows)
 
     def line(row: dict[str, Any]) -> str:
         return row["pooling"] if len(short) == 1 else f"{short[row['backbone']]} {row['pooling']}"
 
-    poolings = list(dict.fromkeys(line(row) for row in sweep.rows))
+    poolings = list(dict.fromkeys(line(row) for row in rows))
     cells = np.full((len(poolings), len(layers)), np.nan)
     for down, pooling in enumerate(poolings):
         for across, layer in enumerate(layers):
-            values = [row[metric] for row in sweep.rows if row["layer"] == layer and line(row) == pooling]
+            values = [row[metric] for row in rows if row["layer"] == layer and line(row) == pooling]
             if values:
                 cells[down, across] = factor * np.mean(values)
-    chosen = {(poolings.index(line(row)), layers.index(row["layer"])) for row in sweep.rows if row["chosen"]}
+    chosen = {(poolings.index(line(row)), layers.index(row["layer"])) for row in rows if row["chosen"]}
     label = METRICS.get(metric, metric)
     best = np.nanargmin(cells) if metric == "validation_loss" else np.nanargmax(cells)
     down_best, across_best = (int(i) for i in np.unravel_index(best, cells.shape))
@@ -301,6 +311,7 @@ def heat_map(sweep: SweepFile) -> Panel:
         ]
     )
     caption = "Mean over conditions; frames mark chosen rows, empty cells were not run."
+    caption += f" Of {sweep.method} alone." if sweep.method else ""
     size = (9.2, 1.35 + 0.42 * len(poolings))
     return Panel(
         "heat", "Validation score by layer and pooling", caption, alt, draw("heat", alt, paint, size), table, wide=True

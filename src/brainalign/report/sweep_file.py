@@ -38,10 +38,10 @@ class _Part(BaseModel):
 
 
 class AxisOf(_Part):
-    """An axis of the sweep; `choice` says whether it was chosen on validation (else it is a condition)."""
+    """An axis of the sweep; `choice` says whether it was chosen on validation (else it is a condition or compared)."""
 
     name: str
-    values: list[Any]
+    values: list[Any] = Field(min_length=1)
     choice: bool
 
 
@@ -105,7 +105,8 @@ class SweepFile:
     Attributes
     ----------
     rows : list of dict
-        Of `sweep.csv`: text, with the number columns read; `chosen` is a bool.
+        Of `sweep.csv`: text, with the number columns read; `chosen` is a bool. Every compared method has its own
+        chosen rows.
     results : list of Result
         The chosen run of each condition, in the summary's order.
     """
@@ -119,6 +120,21 @@ class SweepFile:
     def choices(self) -> list[AxisOf]:
         """Axes that were chosen along, on validation."""
         return [axis for axis in self.summary.axes if axis.choice]
+
+    @property
+    def compared(self) -> list[AxisOf]:
+        """Axes whose values are methods that are compared with each other: a choice is made within each."""
+        return [axis for axis in self.summary.axes if not axis.choice and axis.name not in CONDITION_KEYS]
+
+    @property
+    def headline(self) -> list[dict[str, Any]]:
+        """Rows of the method that the sweep stands for: of the first value of every compared axis."""
+        return [row for row in self.rows if all(row[axis.name] == str(axis.values[0]) for axis in self.compared)]
+
+    @property
+    def method(self) -> str:
+        """The method of `headline` in words; '' where no others are compared with it."""
+        return ", ".join(f"{axis.name} {axis.values[0]}" for axis in self.compared if len(axis.values) > 1)
 
     def run(self, condition: Condition) -> Path:
         """Folder of a condition's chosen run."""

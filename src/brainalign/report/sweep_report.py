@@ -61,7 +61,7 @@ def write_sweep_report(
     sweep = read_sweep(folder)
     summary, first = sweep.summary, sweep.results[0]
     retrievals = Retrievals(sweep.run(summary.conditions[0]))
-    rows_each = Counter(tuple(row[key] for key in CONDITION_KEYS) for row in sweep.rows)
+    rows_each = Counter(tuple(row[key] for key in CONDITION_KEYS) for row in sweep.headline)
     place, interval, one = sweep.run(summary.conditions[0]), sweep.interval, len(sweep.results) == 1
     signals = read_query_signals(place, len(retrievals.query_ids))
     pictures = Pictures(stimuli_of(first.subject))
@@ -102,7 +102,7 @@ def write_sweep_report(
         ratio=times(summary.mean.test_top1 / max(chances)),
         headline=headline(sweep),
         panels=panels(sweep),
-        analyses=sweep_analyses(sweep.folder, [axis.name for axis in summary.axes], ANALYSES),
+        analyses=sweep_analyses(sweep, ANALYSES),
         caveats=caveats,
         choices=[axis.name for axis in sweep.choices],
         table=_table(sweep),

@@ -131,6 +131,9 @@ def _new_signals(
 ) -> tuple[Recorded | None, tuple[str, ...]]:
     """Signals of a file, if one is given, and what is to be said of them."""
     if signals is None:
+        if options is not None and options.given:
+            text = "is for new signals, and none are given"
+            raise InputError(text, where=f"--{options.given[0]}", hint="give them with --signals, or leave it out")
         return None, ()
     wanted = SignalFormat.of(source.aligner.facts, source.result.modality)
     read = read_signals(signals, wanted, source.aligner.signal_transform, options)

@@ -29,7 +29,7 @@ def write_decode_page(
     rows : sequence of dict
         As `brainalign.tasks.decode.rows_of` gives them.
     facts : mapping
-        Of the command: `run`, `layers`, `dataset`, `virtual`, `notes`, `scores_in_words`, ...
+        Of the command: `run`, `layers`, `dataset`, `virtual`, `notes`, `scores_in_words`, `score_is`, ...
     truth : sequence of str, optional
         The image of each signal.
     """
@@ -47,7 +47,7 @@ def write_decode_page(
     lead += (
         "p is the probability that the signal came from that image."
         if generative
-        else "Numbers are cosines: how near a signal lies to an image in the learned space, not how sure the answer is."
+        else f"Numbers: {facts['score_is']}. They rank the images of one signal and do not say how sure the answer is."
     )
     return write_page(
         "decode.html",
@@ -56,6 +56,7 @@ def write_decode_page(
         virtual=facts["virtual"],
         lead=lead,
         scores=facts["scores_in_words"],
+        score=facts["score_is"],
         queries=queries[:SHOWN_MAX],
         hidden=max(0, len(queries) - SHOWN_MAX),
         pictures=Pictures(gallery),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from brainalign.errors import InputError, unknown_name
 from brainalign.evaluation import bootstrap_interval, evaluate_retrieval, proportion_interval
 from brainalign.evaluation.retrieved import class_top_k_chance, class_top_k_hits, two_way_of_retrieved
+from brainalign.report.run_report import score_name
 from brainalign.stimuli import StimulusSet
 from brainalign.tasks.decode import LEAST_BACKGROUND, NONE_PRIOR, Decoded, decode, rows_of
 from brainalign.tasks.decode_page import write_decode_page
@@ -142,6 +143,7 @@ def _facts(
         "run": str(run.folder),
         "recipe": run.result.recipe,
         "family": run.aligner.recipe.family,
+        "score_is": score_name(run.result),
         "config_hash": run.result.config_hash,
         "layers": run.layers,
         "dataset": run.result.dataset,

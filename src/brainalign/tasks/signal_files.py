@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import importlib
 import io
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ from brainalign.tasks.signal_format import NewSignals, SignalFormat, fit_window,
 CSV_BYTES_MAX = 512 * 2**20
 NAME_COLUMNS = ("name", "signal", "trial")
 KINDS = ".npy, .fif, .nii, .nii.gz or .csv"
+VOLUMES, EPOCHS = (".nii", ".nii.gz"), (".fif", ".fif.gz")
+# Options by the files that they are for.
+FOR_FILES = {
+    "mask": (VOLUMES, "a mask is for volumes (.nii, .nii.gz)"),
+    "channels": ((".npy",), "a list of channel names is for .npy files"),
+    "sfreq": ((".npy",), "a sampling rate is for .npy files"),
+    "tmin": ((".npy",), "a first sample is for .npy files"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,11 @@ class FileOptions:
     channels: Path | None = None
     sfreq: float | None = None
     tmin: float | None = None
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of those that are set."""
+        return tuple(field.name for field in fields(self) if getattr(self, field.name) is not None)
 
 
 def read_signals(
@@ -62,30 +75,37 @@ def read_signals(
     Raises
     ------
     InputError
-        If the file cannot be read, or its channels or samples cannot be made those of the model.
+        If the file cannot be read, its channels or samples cannot be made those of the model, or an option is for
+        another kind of file.
     """
     file, options = Path(path), options or FileOptions()
     if not file.is_file():
         raise InputError("no such file", where=path, hint=f"give signals as {KINDS}")
     name = file.name.lower()
-    if name.endswith((".nii", ".nii.gz")):
+    if not name.endswith((*VOLUMES, *EPOCHS, ".npy", ".csv")):
+        raise InputError(f"is of no kind known here ('{file.suffix}')", where=path, hint=f"give {KINDS}")
+    for option in options.given:
+        endings, words = FOR_FILES[option]
+        if not name.endswith(endings):
+            raise InputError(words, where=f"--{option}", hint="leave it out")
+    if name.endswith(VOLUMES):
         found = _from_volumes(file, wanted, options)
-    elif options.mask is not None:
-        raise InputError("a mask is for volumes (.nii, .nii.gz)", where="--mask", hint="leave it out")
     elif name.endswith(".npy"):
         found = _from_npy(file, wanted, options)
-    elif name.endswith((".fif", ".fif.gz")):
+    elif name.endswith(EPOCHS):
         found = _from_fif(file, wanted)
-    elif name.endswith(".csv"):
-        found = _from_csv(file, wanted)
     else:
-        raise InputError(f"is of no kind known here ('{file.suffix}')", where=path, hint=f"give {KINDS}")
+        found = _from_csv(file, wanted)
     if not len(found.signals):
         raise InputError("holds no signal", where=path)
     return NewSignals(found.signals, found.names, (*found.notes, *look_at(found.signals, transform, path)))
 
 
 def _from_npy(path: Path, wanted: SignalFormat, options: FileOptions) -> NewSignals:
+    for option in options.given:
+        if wanted.sfreq is None and option in ("sfreq", "tmin"):
+            text = "the run has no sampling rate: its signals are neither cropped nor resampled"
+            raise InputError(text, where=f"--{option}", hint="leave it out")
     try:
         array: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:

@@ -170,20 +170,11 @@ class TrainedRun:
         return self._session
 
     def _open_session(self) -> Session:
-        from brainalign.datasets import open_dataset
-        from brainalign.datasets.registry import DATASETS
+        from brainalign.execution.reopen import reopen_dataset
         from brainalign.execution.session import Session
 
-        name, result = self.result.dataset, self.result
-        if name.partition(":")[0] not in DATASETS:
-            if self.root is None:
-                raise InputError(f"'{name}' are own recordings", where="--root", hint="give their folder")
-            if not self.root.is_dir():
-                raise InputError("is not a folder", where=self.root, hint="give the folder of the recordings")
-            name = str(self.root)
-        dataset = open_dataset(name, self.root, cache_dir=self.cache_dir)
-        if dataset.name != result.dataset:
-            raise InputError(f"holds the data set '{dataset.name}', the run's is '{result.dataset}'", where=self.root)
+        result = self.result
+        dataset = reopen_dataset(result.dataset, self.root, self.cache_dir)
         dataset.require_subject(result.subject)
         leaks = frozenset(finding.code for finding in result.lint if finding.severity == "leak")
         session = Session(dataset, self.cache_dir, self.device, result.protocol, self.reporter, leaks)

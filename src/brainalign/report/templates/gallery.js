@@ -217,7 +217,9 @@
   };
 
   const table = (values) => {
-    const cell = (text) => '"' + String(text).replaceAll('"', '""') + '"';
+    // Names come from files of others: text that a spreadsheet would compute gets a ' in front, numbers stay.
+    const plain = (text) => (/^[=+\-@\t\r]/.test(text) && Number.isNaN(Number(text)) ? "'" + text : text);
+    const cell = (text) => '"' + plain(String(text)).replaceAll('"', '""') + '"';
     const head = shape[1] > 1 ? ["time_ms", ...signals.channels.map(cell)] : ["channel", "value", "mean_over_queries"];
     const rows = shape[1] > 1
       ? signals.times.map((t, i) => [t, ...values.map((line) => line[i].toPrecision(4))])
