@@ -370,6 +370,15 @@ def test_runs_beside_it_come_with_differences_and_curves(read_page, make_run, tm
     assert len(learning) == 3 * 60
 
 
+@pytest.mark.parametrize(
+    ("encoder", "axis"), [("linear", "validation loss (nats)"), ("bravl", "validation loss (each run's own)")]
+)
+def test_losses_beside_one_another_have_a_unit_where_they_share_it(read_page, make_run, tmp_path, encoder, axis):
+    make_run(tmp_path / "run")
+    make_run(tmp_path / "b", seed=1, encoder=encoder, recipe="other")
+    assert axis in read_page(write_run_report(tmp_path / "run", None, beside=[tmp_path / "b"])).text
+
+
 def similarities(folder):
     return np.load(folder / "predictions.npz")["similarity"]
 

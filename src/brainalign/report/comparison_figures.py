@@ -89,7 +89,10 @@ def _learning(runs: Sequence[Compared]) -> Panel:
         path = run.folder / "history.csv"
         table = read_table(path)
         curves[run.name] = tuple([number(row, key, path) for row in table] for key in ("epoch", "validation_loss"))  # type: ignore[assignment]
-    lowest = " ".join(f"{name}: lowest {min(losses):.2f} nats." for name, (_, losses) in curves.items())
+    # BraVL is validated by a bound or by retrieval; the others by the contrastive loss.
+    own = any(run.result.encoder == "bravl" for run in runs)
+    unit = "" if own else " nats"
+    lowest = " ".join(f"{name}: lowest {min(losses):.2f}{unit}." for name, (_, losses) in curves.items())
     alt = f"Validation loss by epoch of {len(runs)} runs. {lowest}"
 
     def paint(ax: Axes) -> None:
@@ -100,7 +103,7 @@ def _learning(runs: Sequence[Compared]) -> Panel:
                 colour, marker = SERIES[index % len(SERIES)], MARKERS[index % len(MARKERS)]
                 ax.plot(float(run.result.selection.epoch or 0), at[0], marker, color=colour, markersize=7)
         ax.set_xlabel("epoch")
-        ax.set_ylabel("validation loss (nats)")
+        ax.set_ylabel("validation loss (each run's own)" if own else "validation loss (nats)")
         legend_above(ax)
 
     rows = [
@@ -109,7 +112,7 @@ def _learning(runs: Sequence[Compared]) -> Panel:
         for epoch, loss in zip(epochs, losses, strict=True)
     ]
     caption = (
-        "Markers: the epoch that was chosen. Losses compare only between runs with the same validation images and the "
+        "Markers: the epoch that is reported. Losses compare only between runs with the same validation images and the "
         "same terms."
     )
     return Panel(

@@ -64,7 +64,7 @@ def _lint(sources: Sequence[Source], test_reads: int) -> list[Caveat]:
         text = "The lint found no image or concept shared between parts where the protocols forbid it."
         found.append(Caveat("checked", "No leak found", text))
     if test_reads == 1:
-        text = "Epoch, layer and pooling were frozen on validation images; then every test set was opened, once."
+        text = "All that was chosen was chosen on validation images and frozen; then every test set was opened, once."
         found.append(Caveat("checked", "Test sets opened once", text))
     return found
 
