@@ -28,7 +28,8 @@ from brainalign.recipes.published_tables import read_table
 
 CLIP = "open_clip:ViT-B-32/openai"
 STAND_IN = {CLIP: "timm:test_resnet"}
-SETTINGS = [*QUICK, "training.epochs=60", "foundation.encoders.meg.name=eegproject", "objective.temperature=0.07"]
+SETTINGS = [*QUICK, "training.epochs=60", "objective.temperature=0.07"]
+SETTINGS += ["foundation.encoders.meg.name=eegproject", "foundation.encoders.meg.options={dropout: 0.5}"]
 N_TEST, N_CLASSES = N_IMAGES // 6, 4
 
 

@@ -107,6 +107,28 @@ def test_keys_are_the_leaves():
     assert "training" not in keys
 
 
+def test_published_settings_that_a_modality_has_of_its_own():
+    """NeuroAlign's Table 3 and NICE-LLM: 200 epochs on EEG, 100 on MEG. UBP: all 271 sensors of MEG, 17 of EEG."""
+    found = {
+        (name, modality): load_recipe(f"{name}/paper", modality=modality)
+        for name in ("neuroalign", "nice-llm", "ubp", "shallow-alignment")
+        for modality in ("eeg", "meg")
+    }
+    assert {key: one.training.epochs for key, one in found.items() if key[0] in ("neuroalign", "nice-llm")} == {
+        ("neuroalign", "eeg"): 200, ("neuroalign", "meg"): 100, ("nice-llm", "eeg"): 200, ("nice-llm", "meg"): 100,
+    }  # fmt: skip
+    assert found["ubp", "eeg"].signals.channels == "posterior"
+    assert found["ubp", "meg"].signals.channels == "all"
+    assert found["shallow-alignment", "eeg"].signals.scale == "none"
+    assert found["shallow-alignment", "meg"].signals.scale == "channel"
+
+
+def test_a_profile_replaces_options_and_a_setting_adds_to_them():
+    assert load_recipe("atm-s/paper", modality="eeg").encoder.options == {"as_released": True}
+    changed = load_recipe("atm-s", modality="eeg", overrides=["encoder.options.as_released=true"])
+    assert changed.encoder.options == {"subject_dropout": 0.1, "as_released": True}
+
+
 @pytest.mark.parametrize("name", recipe_names())
 @pytest.mark.parametrize("modality", ["eeg", "meg", "spikes", "fmri"])
 def test_every_profile_builds_its_encoder(name, modality):

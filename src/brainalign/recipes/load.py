@@ -19,6 +19,7 @@ from brainalign.recipes.recipe import Recipe
 
 RECIPE_BYTES_MAX = 2**20
 FULL = "full"
+BY_MODALITY = "by_modality"
 
 
 def recipe_names() -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def ablate(recipe: Recipe, name: str) -> Recipe:
     known = recipe_ablations(recipe.name)
     if name not in known:
         raise unknown_name(f"ablation of recipe '{recipe.name}'", name, [FULL, *known], where="--over")
-    return validate_recipe(_overlay(recipe.model_dump(mode="json"), known[name], f"ablation {name}"), where="--over")
+    return validate_recipe(_overlay(recipe.model_dump(mode="json"), known[name]), where="--over")
 
 
 def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> Recipe:
@@ -66,8 +67,9 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
     Parameters
     ----------
     name : str
-        `shallow-alignment` takes the profile of `modality`; `shallow-alignment/paper` takes that one instead; a path
-        to a YAML file (such as the `recipe.yaml` of a run) is read as it is.
+        `shallow-alignment` takes the profile of `modality`; `shallow-alignment/paper` takes that one instead, with
+        what it says of the modality itself (`by_modality`); a path to a YAML file (such as the `recipe.yaml` of a run)
+        is read as it is.
     modality : str
         'eeg', 'meg', 'fmri', 'spikes', ...
     overrides : iterable of str
@@ -93,14 +95,17 @@ def load_recipe(name: str, *, modality: str, overrides: Iterable[str] = ()) -> R
             raise unknown_name(f"profile of recipe '{base}'", asked, profiles)
         profile = asked or (modality if modality in profiles else "")
         if profile:
-            document = _overlay(reset_options(document, profiles[profile]), profiles[profile], f"{base}/{profile}")
+            chosen = dict(profiles[profile])
+            own = chosen.pop(BY_MODALITY, {}).get(modality, {})
+            for part in (chosen, own):
+                document = _overlay(reset_options(document, part), part)
         document |= {"name": f"{base}/{asked}" if asked else base, "profile": profile}
     changes = _parse_overrides(overrides)
     budget = changes.get("budget", document.get("budget", "full"))
     if isinstance(budget, str) and budget in budgets and where is None:
-        document = _overlay(document, budgets[budget], f"budget {budget}")
+        document = _overlay(document, budgets[budget])
     document = reset_options(document, changes)
-    document = _overlay(document, changes, "--set")
+    document = _overlay(document, changes, key_by_key=True)
     return validate_recipe(document, where=where or "--set" if changes or where else f"recipe {name}")
 
 
@@ -180,13 +185,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return document
 
 
-def _overlay(base: Mapping[str, Any], change: Mapping[str, Any], where: str) -> dict[str, Any]:
-    """Lay one nested mapping over another; lists and `options` are replaced as a whole."""
+def _overlay(base: Mapping[str, Any], change: Mapping[str, Any], *, key_by_key: bool = False) -> dict[str, Any]:
+    """Lay one nested mapping over another; lists are replaced as a whole, and so are `options` but for `key_by_key`."""
     result = dict(copy.deepcopy(dict(base)))
     for key, value in change.items():
         old = result.get(key)
-        if isinstance(value, Mapping) and (isinstance(old, Mapping) or old is None):
-            result[key] = _overlay(old or {}, value, where)
+        inside = isinstance(value, Mapping) and (isinstance(old, Mapping) or old is None)
+        if inside and (key != "options" or key_by_key):
+            result[key] = _overlay(old or {}, value, key_by_key=key_by_key)
         else:
             result[key] = copy.deepcopy(value)
     return result
