@@ -88,9 +88,12 @@ def test_collapse_keeps_means_and_counts(rng):
 
 def test_blocks_of_memory_give_the_same_mean(rng, monkeypatch):
     x, recording = make(rng, "abcdefgh" * 4)
-    monkeypatch.setattr("brainalign.recordings.recording.CHUNK_BYTES", 3 * 4 * 3 * 20)
+    monkeypatch.setattr("brainalign.recordings.rows.CHUNK_BYTES", 3 * 4 * 3 * 20)
+    read, whole = [], Recording.read
+    monkeypatch.setattr(Recording, "read", lambda self, rows: read.append(len(rows)) or whole(self, rows))
     expected = x.reshape(4, 8, 3, 20).mean(0)
     np.testing.assert_allclose(recording.average(list("abcdefgh")), expected, rtol=1e-5, atol=1e-6)
+    assert read == [4] * 8  # a block holds one stimulus at least, here no more
 
 
 @pytest.mark.parametrize(
