@@ -15,7 +15,7 @@ from PIL import Image
 from brainalign.datasets import open_dataset
 from brainalign.datasets.folder import FolderDataset
 from brainalign.errors import InputError
-from brainalign.recordings import recording as recording_module
+from brainalign.recordings import mne_epochs
 
 DOCS = Path(__file__).parents[2] / "docs" / "own-recordings.md"
 IMAGES = ("cat/1.png", "cat/2.png", "dog/1.png", "dog/2.png")
@@ -156,7 +156,7 @@ def test_epochs_are_read_in_blocks_and_hold_what_mne_reads(
     path = root / "sub-01" / f"long-epo.{suffix}"
     epochs.save(path, verbose="error")
     whole = mne.read_epochs(path, verbose="error").get_data(copy=False)[:, [0, 2, 3]]
-    monkeypatch.setattr(recording_module, "CHUNK_BYTES", 3 * 8 * 4 * n_times)  # blocks of 3 epochs, the last of 2
+    monkeypatch.setattr(mne_epochs, "CHUNK_BYTES", 3 * 8 * 4 * n_times)  # blocks of 3 epochs, the last of 2
     tracemalloc.start()  # numpy tells it of every array
     try:
         recording = FolderDataset(root).recording("01")

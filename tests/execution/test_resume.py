@@ -62,6 +62,18 @@ def kill_after_saves(patch, n):
     patch.setattr("brainalign.execution.train.save_fit", save)
 
 
+class KillMidway(Silent):
+    """Kills in the seventh epoch of training."""
+
+    @contextlib.contextmanager
+    def step(self, text):
+        def tick(done, total):
+            if text.startswith("training") and done == 7:
+                raise Killed
+
+        yield tick
+
+
 def test_a_killed_sweep_ends_in_the_same_table(own, tmp_path, shared_cache, monkeypatch):
     def go(out, reporter=None):
         return sweep(
@@ -96,15 +108,6 @@ def test_a_killed_run_ends_in_the_same_model_and_result(own, tmp_path, shared_ca
             device="cpu", reporter=reporter,
         )  # fmt: skip
 
-    class KillMidway(Silent):
-        @contextlib.contextmanager
-        def step(self, text):
-            def tick(done, total):
-                if text.startswith("training") and done == 7:
-                    raise Killed
-
-            yield tick
-
     go(tmp_path / "whole")
     with pytest.raises(Killed):
         go(tmp_path / "killed", KillMidway())
@@ -120,15 +123,6 @@ def test_a_killed_run_ends_in_the_same_model_and_result(own, tmp_path, shared_ca
 @pytest.mark.parametrize("other", [{"split": 1}, {"seed": 1}, {"settings": [*SETTINGS, "training.lr=0.02"]}])
 def test_what_another_run_left_half_trained_is_not_gone_on_with(own, tmp_path, shared_cache, monkeypatch, other):
     monkeypatch.setattr("brainalign.alignment.training.CHECKPOINT_SECONDS", -1.0)
-
-    class KillMidway(Silent):
-        @contextlib.contextmanager
-        def step(self, text):
-            def tick(done, total):
-                if text.startswith("training") and done == 7:
-                    raise Killed
-
-            yield tick
 
     def go(out, reporter=None, **how):
         how = {"settings": SETTINGS} | how

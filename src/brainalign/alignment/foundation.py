@@ -21,6 +21,7 @@ from brainalign.alignment.training import Fit, Progress, State, epoch_seed
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError, unknown_name
 from brainalign.protocols import Split
+from brainalign.protocols.held_out import check_held_out
 from brainalign.recipes.recipe import Recipe, SignalSettings
 from brainalign.recordings import Recording
 from brainalign.recordings.selection import select_signals
@@ -392,22 +393,3 @@ class FoundationAligner:
 def inputs_of(recipe: Recipe, modality: str) -> SignalSettings:
     """How signals of a modality become the encoder's input."""
     return recipe.foundation.inputs.get(modality, recipe.signals)
-
-
-def check_held_out(splits: Mapping[str, Split]) -> None:
-    """Refuse an image that is held out for one source and trains (or, tested, validates) another.
-
-    Raises
-    ------
-    InputError
-        Naming the image and both sources.
-    """
-    for kind, wider in (("train", ("validation", "test")), ("validation", ("test",))):
-        for held in wider:
-            out = {name: source for source, split in splits.items() for name in getattr(split, held)}
-            for source, split in splits.items():
-                shared = next((name for name in getattr(split, kind) if name in out), None)
-                if shared is not None:
-                    verb = {"train": "trains", "validation": "validates"}[kind]
-                    text = f"image '{shared}' is in the {held} part of {out[shared]} and {verb} {source}"
-                    raise InputError(text, where="splits", hint="cut all sources by one protocol")

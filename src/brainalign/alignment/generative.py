@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from brainalign.alignment.checkpoint import read_aligner, save_tensors
+from brainalign.alignment.closed_form import ClosedForm
 from brainalign.alignment.covariance import cholesky, log_likelihood, shrink, split_noise
 from brainalign.alignment.feature_map import FeatureMap
 from brainalign.alignment.generative_choice import AROUND, PENALTIES, SHRINKAGES, Choice, calibrate, choose
@@ -28,7 +29,7 @@ from brainalign.alignment.generative_solvers import PROBED_IMAGES, PROBED_OUTPUT
 from brainalign.alignment.preparation import check_alike
 from brainalign.alignment.ridge import RidgeMap
 from brainalign.alignment.targets import AnyTargets
-from brainalign.alignment.training import Fit, Progress, State
+from brainalign.alignment.training import Fit, Progress
 from brainalign.alignment.transforms import SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
@@ -43,7 +44,7 @@ Repetitions = int | Sequence[int] | None
 CHUNK = 2048
 
 
-class GenerativeAligner:
+class GenerativeAligner(ClosedForm):
     """A Gaussian linear model of the signal given the image.
 
     Parameters
@@ -72,8 +73,6 @@ class GenerativeAligner:
     >>> aligner.similarity(x[32:, :, None], {"image": x[32:]}).argmax(1).tolist()
     [0, 1, 2, 3, 4, 5, 6, 7]
     """
-
-    has_epochs = False
 
     def __init__(self, recipe: Recipe, *, seed: int = 0, device: str = "cpu") -> None:
         self.recipe, self.seed = recipe, seed
@@ -273,16 +272,6 @@ class GenerativeAligner:
         """Weights of the layers of a mixture, summing to 1; None for a single layer."""
         weights = self._fitted()[1].weights
         return None if len(weights) == 1 else [w / sum(weights) for w in weights]
-
-    def load_state(self, state: State) -> None:
-        """There are no epochs to go back to.
-
-        Raises
-        ------
-        InputError
-            Always.
-        """
-        raise InputError("a closed-form fit has no epochs")
 
     def save(self, path: str | Path) -> None:
         """Write coefficients, covariances, transforms and the recipe as one safetensors file."""

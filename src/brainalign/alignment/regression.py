@@ -20,11 +20,12 @@ from torch import Tensor
 
 from brainalign.alignment.calibration import identification
 from brainalign.alignment.checkpoint import read_aligner, save_tensors
+from brainalign.alignment.closed_form import ClosedForm
 from brainalign.alignment.generative_choice import PENALTIES, common_temperature
 from brainalign.alignment.preparation import Preparation
 from brainalign.alignment.ridge import DualRidge, GramStatistics, PrimalRidge, RidgeMap
 from brainalign.alignment.targets import AnyTargets
-from brainalign.alignment.training import Fit, Progress, State
+from brainalign.alignment.training import Fit, Progress
 from brainalign.alignment.transforms import BandTransform, SignalTransform
 from brainalign.errors import InputError
 from brainalign.protocols import Split
@@ -37,7 +38,7 @@ CHUNK = 2048
 TINY = 1e-12
 
 
-class RidgeAligner:
+class RidgeAligner(ClosedForm):
     """A linear map from signals to image features.
 
     Parameters
@@ -65,8 +66,6 @@ class RidgeAligner:
     >>> aligner.similarity(x[32:, :, None], {"image": x[32:]}).argmax(1).tolist()
     [0, 1, 2, 3, 4, 5, 6, 7]
     """
-
-    has_epochs = False
 
     def __init__(self, recipe: Recipe, *, seed: int = 0, device: str = "cpu") -> None:
         self.recipe, self.seed = recipe, seed
@@ -198,16 +197,6 @@ class RidgeAligner:
     def layer_weights(self) -> list[float] | None:
         """Layers of a mixture stand side by side with no weights of their own."""
         return None
-
-    def load_state(self, state: State) -> None:
-        """There are no epochs to go back to.
-
-        Raises
-        ------
-        InputError
-            Always.
-        """
-        raise InputError("a closed-form fit has no epochs")
 
     def save(self, path: str | Path) -> None:
         """Write the map, both transforms and the recipe as one safetensors file."""

@@ -15,6 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from brainalign.datasets.base import Dataset, DatasetInfo, Finding
+from brainalign.datasets.folder_channels import read_channels
 from brainalign.datasets.folder_tables import (
     CHANNELS_FILE,
     SETTINGS_FILE,
@@ -25,7 +26,6 @@ from brainalign.datasets.folder_tables import (
     Settings,
     attempt,
     raise_problem,
-    read_channels,
     read_settings,
     read_stimuli,
     read_trials,

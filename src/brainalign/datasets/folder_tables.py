@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ParamSpec, TypeVar
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -32,7 +31,6 @@ SETTINGS_FILE, STIMULI_FILE, TRIALS_FILE, CHANNELS_FILE = "dataset.yaml", "stimu
 STIMULI_COLUMNS = ("stimulus_id", "path", "concept", "category", "caption", "presentation")
 PART_NAMES = ("", "train", "test")
 _COUNTED = ("repetition", "n_averaged")
-_METRES_MAX = 1.0
 
 
 def raise_problem(problem: InputError) -> None:
@@ -244,7 +242,7 @@ def read_stimuli(root: Path, report: Report) -> StimulusSet:
     if not (root / STIMULI_FILE).is_file():
         return found
     table = read_csv(root / STIMULI_FILE, STIMULI_COLUMNS, report)
-    _need_columns(table, ("stimulus_id", "path"))
+    need_columns(table, ("stimulus_id", "path"))
     on_disk = dict(zip(found.table["path"], found.table["concept"], strict=True))
     paths = [image_path(text) for text in table.columns["path"]]
     problems = list(_stimulus_problems(table, paths, on_disk))
@@ -278,7 +276,14 @@ def _stimulus_problems(table: Table, paths: list[str], on_disk: dict[str, str]) 
             yield table.problem(row, f"image {path} stands in line {line} too", "give every image one row")
 
 
-def _need_columns(table: Table, names: Iterable[str]) -> None:
+def need_columns(table: Table, names: Iterable[str]) -> None:
+    """Refuse a table without some columns.
+
+    Raises
+    ------
+    InputError
+        Naming the first one that is missing.
+    """
     missing = next((name for name in names if name not in table.columns), None)
     if missing is not None:
         hint = f"it has {', '.join(table.columns)}; separate columns by commas"
@@ -383,41 +388,3 @@ def _check_repetitions(table: Table, columns: dict[str, list[Any]], report: Repo
                 f"repetition {columns['repetition'][row]} of '{key[0]}' stands in line {table.lines[seen[key]]} too"
             )
             report(table.problem(row, problem, "count repetitions from 1, or leave the column out"))
-
-
-# --- channels.csv ---------------------------------------------------------------------------------------------------
-
-
-def read_channels(path: Path, report: Report) -> pd.DataFrame:
-    """The channel table: `name`, positions `x,y,z` in metres (all or none), and any other column.
-
-    Raises
-    ------
-    InputError
-        For a position without all three axes, and for a name that is empty or given twice.
-    """
-    table = read_csv(path, ("name", "x", "y", "z"), report)
-    _need_columns(table, ("name",))
-    names = table.columns["name"]
-    frame = pd.DataFrame({name: _numbers_or_text(values) for name, values in table.columns.items()})
-    frame["name"] = names
-    for row, name in enumerate(names):
-        if not name or name in names[:row]:
-            raise table.problem(row, f"channel name '{name}' is {'given twice' if name else 'empty'}")
-    axes = [axis for axis in "xyz" if axis in frame]
-    if axes and len(axes) < 3:
-        raise InputError(f"has {', '.join(axes)} of x, y, z", where=path, hint="give all three, in metres")
-    for axis in axes:
-        values = pd.to_numeric(frame[axis], errors="coerce").to_numpy(dtype=float)
-        bad = np.flatnonzero(~(np.abs(values) <= _METRES_MAX))
-        if len(bad):
-            text = f"{axis} of channel '{names[bad[0]]}' is '{table.columns[axis][bad[0]]}'"
-            raise table.problem(int(bad[0]), text, "positions are numbers in metres from the centre of the head")
-    return frame
-
-
-def _numbers_or_text(values: list[str]) -> list[float] | list[str]:
-    try:
-        return [float(value) for value in values]
-    except ValueError:
-        return values

@@ -164,7 +164,7 @@ def _fit_tasks(
         layer, pooling = task.label
         recipe = job.recipe.with_target(layer=layer_value(layer), pooling=pooling)
         aligners.append(build_aligner(recipe, seed=job.seed, device=session.device))
-        checkpoints.append(stem.with_name(f"{stem.name}.{layer}.{pooling}") if stem else None)
+        checkpoints.append(checkpoint_of(stem, task.label) if stem else None)
     if first.recipe.family == "contrastive":
         preparation = Preparation(recordings, split, torch.device(session.device), noise)
         skip = {index for index, task in enumerate(tasks) if task.job in done}
@@ -202,6 +202,11 @@ def _title(job: Job, jobs: int, targets: int) -> str:
     name = job.recipe.encoder.name if job.recipe.family == "contrastive" else job.recipe.family
     runs = f" of {jobs} runs" if jobs > 1 else f", seed {job.seed}"
     return f"training {name} on {what}{runs}, subject {job.subject}, split {job.split}"
+
+
+def checkpoint_of(stem: Path, label: tuple[str, str]) -> Path:
+    """The checkpoint of one candidate, (layer name, pooling), of a run."""
+    return stem.with_name(f"{stem.name}.{label[0]}.{label[1]}")
 
 
 def layer_value(name: str) -> int | str:

@@ -15,7 +15,7 @@ from brainalign.alignment.training import Fit
 from brainalign.errors import InputError
 from brainalign.evaluation.conversion_matrix import NORMALISED, Samples
 from brainalign.evaluation.result import Result
-from brainalign.execution.fitting import layer_value, selection_key
+from brainalign.execution.fitting import checkpoint_of, layer_value, selection_key
 from brainalign.execution.foundation_conversion import closed_form_matrix, closed_form_models, space_matrix
 from brainalign.execution.foundation_scoring import Opened, score_member, stored_epochs, train_control
 from brainalign.execution.joint import Member, open_members, plan_hash, union_targets
@@ -141,8 +141,7 @@ def _freeze(
     """Fit every candidate layer, keep the best on validation."""
     tried = []
     for label, features in union_targets(members, recipe).items():
-        stem = directory.checkpoint(config_hash)
-        file = stem.with_name(f"{stem.name}.{label[0]}.{label[1]}")
+        file = checkpoint_of(directory.checkpoint(config_hash), label)
         aligner, fit, seconds = _fit(members, recipe, seed, features, label, reporter, file)
         row = {"layer": label[0], "pooling": label[1], "depth": features.depth, "seconds": round(seconds, 3)}
         row |= {k: v for k, v in fit.chosen.items() if k.startswith("validation_")}

@@ -33,7 +33,7 @@ class Job:
         return sha256_json(
             {
                 "recipe": self.recipe.facts(),
-                "dataset": session.dataset.facts(people),
+                "dataset": session.data_facts(people),
                 "subject": self.subject,
                 "training_subjects": session.training_subjects(self.subject),
                 "protocol": session.protocol,

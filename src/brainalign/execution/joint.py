@@ -12,13 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainalign.alignment import AnyTargets, MixedTargets, Targets
-from brainalign.alignment.foundation import check_held_out, inputs_of
+from brainalign.alignment.foundation import inputs_of
 from brainalign.errors import InputError
 from brainalign.execution.progress import Reporter
 from brainalign.execution.session import Session
 from brainalign.execution.train import open_session
 from brainalign.files import sha256_json
 from brainalign.protocols import Split, find_protocol
+from brainalign.protocols.held_out import check_held_out
 from brainalign.recipes import Recipe
 from brainalign.recordings import Recording
 from brainalign.stimuli import StimulusSet
@@ -203,7 +204,7 @@ def _band(parts: Sequence[tuple[Member, Targets]]) -> Targets:
 
 def plan_hash(recipe: Recipe, members: Sequence[Member], seed: int) -> str:
     """sha256 over recipe, members, their splits and the seed: the name of the run."""
-    people = [[m.session.dataset.facts([m.subject]), m.subject, m.split.fingerprint] for m in members]
+    people = [[m.session.data_facts([m.subject]), m.subject, m.split.fingerprint] for m in members]
     return sha256_json({"recipe": recipe.facts(), "members": people, "seed": seed})
 
 

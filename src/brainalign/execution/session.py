@@ -72,6 +72,12 @@ class Session:
             self._memory[key] = make()
         return self._memory[key]
 
+    def data_facts(self, subjects: Iterable[str]) -> dict[str, Any]:
+        """What identifies the data of some subjects in a run's hash, found once: every job of a sweep asks for it."""
+        wanted = tuple(sorted(subjects))
+        found: dict[str, Any] = self._once(("facts", *wanted), lambda: self.dataset.facts(wanted))
+        return found
+
     def stimuli(self, subject: str) -> StimulusSet:
         """Images of a subject, made first where the data set has to."""
 

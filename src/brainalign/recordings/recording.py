@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from brainalign.errors import InputError
+from brainalign.recordings.mne_epochs import scaled
 from brainalign.recordings.rows import CHUNK_BYTES, Rows, SignalSource, blocks
 from brainalign.recordings.trials import check_shape, trial_table
 
@@ -157,7 +158,7 @@ class Recording:
         modality = "meg" if kinds & {"mag", "grad"} else "eeg"
         picks = mne.pick_types(epochs.info, meg=modality == "meg", eeg=modality == "eeg", exclude="bads")
         scale, unit = (1e15, "fT") if modality == "meg" else (1e6, "uV")
-        data = _scaled(epochs, picks, scale)
+        data = scaled(epochs, picks, scale)
         positions = np.array([epochs.info["chs"][p]["loc"][:3] for p in picks], dtype=np.float64)
         known = bool(np.isfinite(positions).all() and np.abs(positions).max(initial=0) > 0)
         return cls.from_arrays(
@@ -395,14 +396,3 @@ class Recording:
         first = self._times.indices(self.signals.shape[2])[0]
         window = slice(first + int(inside[0]), first + int(inside[-1]) + 1)
         return replace(self, tmin=float(times[inside[0]]), _times=window)
-
-
-def _scaled(epochs: mne.BaseEpochs, picks: NDArray[np.int64], scale: float) -> NDArray[np.float32]:
-    """Channels of all epochs times a factor, filled in blocks: MNE gives float64."""
-    epochs.drop_bad(verbose="error")
-    data = np.empty((len(epochs), len(picks), len(epochs.times)), dtype=np.float32)
-    step = max(1, CHUNK_BYTES // max(1, 8 * len(epochs.ch_names) * data.shape[2]))
-    for start in range(0, len(data), step):
-        rows = slice(start, min(start + step, len(data)))
-        data[rows] = epochs.get_data(item=rows, copy=False, verbose="error")[:, picks] * scale
-    return data

@@ -124,8 +124,8 @@ class TrainedRun:
                 transform=stimulus_transform(target.transform),
                 progress=tick,
             )
-        for bank in banks.values():
-            check_weights(self.folder, {banks.backbone: str(bank.meta["weights_hash"])})
+        any_bank, *_ = banks.values()
+        check_weights(self.folder, {banks.backbone: str(any_bank.meta["weights_hash"])})
         return {layer: bank.rows(stimuli.image_ids) for (layer, _), bank in banks.items()}
 
     def judge(self, stimuli: StimulusSet, backbone: str | None = None) -> tuple[str, NDArray[np.float32]]:
