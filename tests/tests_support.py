@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from brainalign.alignment.checkpoint import load_tensors, save_tensors
 
 # Settings that make a run on own recordings quick: a tiny backbone with random weights, a few epochs.
 FAST = [
@@ -49,3 +52,14 @@ def write_own(folder: Path, *, seed: int = 0) -> Path:
     (folder / "sub-01/trials.csv").write_text("image,repetition\n" + "\n".join(rows) + "\n")
     (folder / "dataset.yaml").write_text("modality: fmri\nunit: percent\n")
     return folder
+
+
+def damage_model(path: Path, change: dict[str, Any]) -> None:
+    """Write a saved aligner anew with other tensors, or with another `shape` in its header (None: without one)."""
+    tensors, facts = load_tensors(path)
+    shape = change.get("shape", {})
+    if shape is None:
+        del facts["shape"]
+    else:
+        facts["shape"] = shape if isinstance(shape, list) else facts["shape"] | shape
+    save_tensors(path, tensors | {k: v for k, v in change.items() if k != "shape"}, facts)
